@@ -1,0 +1,20 @@
+package redisstore
+
+import "time"
+
+// AppendSource is the script, for the golden vectors.
+var AppendSource = appendSource
+
+// AppendArgs returns the script's ARGV as the store would send it at now.
+func (s *Store) AppendArgs(a Append, now time.Time) ([]any, error) {
+	s.now = func() time.Time { return now }
+	return s.appendArgs(&a)
+}
+
+// Shard and Slot are for the golden vectors.
+func Shard(encodedID string) int { return shard(encodedID) }
+func Slot(key string) int        { return slotOf(key) }
+
+// Lasting says whether an error of the server is one that trying again gets
+// again.
+var Lasting = lasting
