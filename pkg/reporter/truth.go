@@ -1,0 +1,194 @@
+package reporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// outcome is how a run ended, as Temporal tells it.
+type outcome struct {
+	// status is empty while the run, or its successor, goes on.
+	status  progress.Status
+	message string
+	// successor is the run that goes on with the chain; empty: there is none.
+	successor string
+	// runs are those that were looked at, in order. If the chain goes on, the
+	// last one is open, unless there were too many to follow.
+	runs []string
+}
+
+// outcomeOf reads a close event; ok is false for any other.
+func outcomeOf(e *historypb.HistoryEvent) (o outcome, ok bool) {
+	switch e.GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+		a := e.GetWorkflowExecutionCompletedEventAttributes()
+		return outcome{status: progress.StatusCompleted, successor: a.GetNewExecutionRunId()}, true
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+		a := e.GetWorkflowExecutionFailedEventAttributes()
+		return outcome{status: progress.StatusFailed, message: failureText(a.GetFailure()), successor: a.GetNewExecutionRunId()}, true
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+		a := e.GetWorkflowExecutionTimedOutEventAttributes()
+		return outcome{status: progress.StatusTimedOut, message: "the workflow timed out", successor: a.GetNewExecutionRunId()}, true
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+		return outcome{status: progress.StatusCanceled}, true
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+		a := e.GetWorkflowExecutionTerminatedEventAttributes()
+		return outcome{status: progress.StatusTerminated, message: a.GetReason()}, true
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+		a := e.GetWorkflowExecutionContinuedAsNewEventAttributes()
+		return outcome{status: progress.StatusRunning, successor: a.GetNewExecutionRunId()}, true
+	}
+	return outcome{}, false
+}
+
+// failureText is the message of the failure that a person is looking for: the
+// wrappers that only say "activity error" are left out.
+func failureText(f *failurepb.Failure) string {
+	for f.GetCause() != nil && (f.GetActivityFailureInfo() != nil || f.GetChildWorkflowExecutionFailureInfo() != nil) {
+		f = f.GetCause()
+	}
+	return f.GetMessage()
+}
+
+// closeEvent returns how the run ended. With wait it long-polls until the run
+// has ended, or ctx.
+func (r *Reporter) closeEvent(ctx context.Context, workflowID, runID string, wait bool) (outcome, error) {
+	it := r.client.GetWorkflowHistory(ctx, workflowID, runID, wait, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
+	for it.HasNext() {
+		e, err := it.Next()
+		if err != nil {
+			return outcome{}, fmt.Errorf("ask Temporal how the run ended: %w", err)
+		}
+		if o, ok := outcomeOf(e); ok {
+			return o, nil
+		}
+	}
+	return outcome{}, errors.New("ask Temporal how the run ended: there is no close event")
+}
+
+// hopsMax bounds how many successors are followed at a time.
+const hopsMax = 100
+
+// chainOutcome follows the run to the end of its chain. Its status is empty
+// while the chain goes on, and unknown when Temporal does not know the run.
+// It costs one call while the run goes on, and two for each run that has
+// ended. calls, when not nil, is called before each.
+func (r *Reporter) chainOutcome(ctx context.Context, workflowID, runID string, calls func(context.Context) error) (outcome, error) {
+	if calls == nil {
+		calls = func(context.Context) error { return nil }
+	}
+	var runs []string
+	for range hopsMax {
+		runs = append(runs, runID)
+		if err := calls(ctx); err != nil {
+			return outcome{}, err
+		}
+		d, err := r.client.DescribeWorkflowExecution(ctx, workflowID, runID)
+		var notFound *serviceerror.NotFound
+		switch {
+		case errors.As(err, &notFound):
+			return outcome{status: progress.StatusUnknown, message: "Temporal does not know the run any more", runs: runs}, nil
+		case err != nil:
+			return outcome{}, fmt.Errorf("ask Temporal for the run: %w", err)
+		}
+		info := d.GetWorkflowExecutionInfo()
+		switch info.GetStatus() {
+		case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, enumspb.WORKFLOW_EXECUTION_STATUS_PAUSED, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED:
+			return outcome{runs: runs}, nil
+		}
+		if next := d.GetWorkflowExtendedInfo().GetResetRunId(); next != "" {
+			runID = next
+			continue
+		}
+		if err := calls(ctx); err != nil {
+			return outcome{}, err
+		}
+		o, err := r.closeEvent(ctx, workflowID, info.GetExecution().GetRunId(), false)
+		if err != nil {
+			return outcome{}, err
+		}
+		if o.successor == "" {
+			o.runs = runs
+			return o, nil
+		}
+		runID = o.successor
+	}
+	return outcome{}, errors.New("ask Temporal for the run: its chain has too many runs to follow at once")
+}
+
+// closeChain returns how the chain that the snapshot shows has ended; then it
+// is closed in the store too, unless there is an error. It says nothing of a
+// chain that goes on, whose status is empty.
+func (r *Reporter) closeChain(ctx context.Context, snap *progress.Snapshot, calls func(context.Context) error) (outcome, error) {
+	o, err := r.chainOutcome(ctx, snap.WorkflowID, snap.RunID, calls)
+	if err != nil || o.status == "" {
+		return o, err
+	}
+	// The event bears the newest run that the stream knows: only that run's
+	// events are taken, and it may be that its successors wrote none.
+	id := &identity{workflowID: snap.WorkflowID, runID: snap.RunID, chain: snap.Chain}
+	err = r.call(ctx, closeBatch(id, o), id.time)
+	switch {
+	case err == nil:
+		r.count.written.Add(1)
+	case ended(err), errors.Is(err, progress.ErrUnknownRun):
+		// Someone else was faster, or a newer run has begun.
+		err = nil
+	}
+	return o, err
+}
+
+func closeBatch(id *identity, o outcome) *batch {
+	e := id.event(progress.TypeClosed)
+	e.Status = o.status
+	if o.status != progress.StatusCompleted {
+		e.Error = bounded(o.message, textMax)
+	}
+	return &batch{id: id, producer: closeProducer(id.runID), number: 1, events: []progress.Event{e}, ends: true}
+}
+
+// confirm waits in the background for the run's close event, and writes the
+// chain's end behind what is still to be written of the workflow.
+func (r *Reporter) confirm(id *identity) {
+	if r.client == nil {
+		return
+	}
+	select {
+	case r.confirms <- struct{}{}:
+	default:
+		r.count.unconfirmed.Add(1)
+		return
+	}
+	r.tasks.start(func(ctx context.Context) {
+		defer func() { <-r.confirms }()
+		ctx, cancel := context.WithTimeout(ctx, r.opt.confirmFor)
+		defer cancel()
+		o, err := r.closeEvent(ctx, id.workflowID, id.runID, true)
+		if err != nil {
+			r.count.unconfirmed.Add(1)
+			r.opt.logger.Info("the end of a run is left to the reconciler", "workflow_id", id.workflowID, "run_id", id.runID, "error", err)
+			return
+		}
+		if o.status == progress.StatusTerminated {
+			// A reset terminates the run, and only Describe names what follows.
+			if o, err = r.chainOutcome(ctx, id.workflowID, id.runID, nil); err != nil {
+				r.count.unconfirmed.Add(1)
+				r.opt.logger.Info("the end of a run is left to the reconciler", "workflow_id", id.workflowID, "run_id", id.runID, "error", err)
+			}
+			if err != nil || o.status == "" {
+				return
+			}
+		}
+		if o.successor == "" {
+			r.queue.put(closeBatch(id, o))
+		}
+	})
+}
