@@ -1,0 +1,31 @@
+package hub
+
+import (
+	"context"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// Source is what feeds a hub. Its methods may block until their context ends.
+//
+// The source calls [Hub.Message] and [Hub.Resync] for the topics that were
+// added; both return at once.
+type Source interface {
+	// Add subscribes to a topic and returns once the subscription is
+	// confirmed: whatever is published from then on is passed to the hub, or
+	// followed by a Resync.
+	Add(ctx context.Context, t progress.Topic) error
+	// Remove ends the subscription.
+	Remove(t progress.Topic)
+	// Read returns one consistent reading: the snapshot, and up to limit
+	// events with seq ≥ from, the oldest first. From above the newest event
+	// returns the snapshot alone. The zero View means that there is no such
+	// workflow.
+	Read(ctx context.Context, id string, from int64, limit int) (progress.View, error)
+	// Heads returns the newest position of each workflow, zero where there
+	// is none. It asks the servers that take the writes.
+	Heads(ctx context.Context, ids []string) ([]progress.Position, error)
+	// TagSummaries returns up to limit workflows under a tag, the newest
+	// change first.
+	TagSummaries(ctx context.Context, tag string, limit int) ([]progress.Summary, error)
+}

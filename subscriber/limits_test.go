@@ -1,0 +1,302 @@
+package subscriber_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/subscriber"
+	"github.com/runcast/runcast/subscriber/hub"
+)
+
+// One subscription per topic and node, however many viewers; none a while
+// after the last.
+func TestOneSubscription(t *testing.T) {
+	n := start(t, func(o *subscriber.Options) { o.Config.Linger = 20 * time.Millisecond })
+	admin := adminClient(t, n.redis)
+	channels := func() int {
+		list, err := admin.PubSubChannels(t.Context(), n.prefix+"*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			counts, err := admin.PubSubNumSub(t.Context(), c).Result()
+			if err != nil || counts[c] != 1 {
+				t.Errorf("channel %s: %v, %v", c, counts, err)
+			}
+		}
+		return len(list)
+	}
+	var all []client
+	for range 20 {
+		a, b := n.sse(t, "/v1/workflows/w/stream"), n.ws(t, "/v1/workflows/w/ws")
+		expect(t, a, "snapshot")
+		expect(t, b, "snapshot")
+		all = append(all, a, b)
+	}
+	if got := channels(); got != 1 {
+		t.Errorf("%d channels", got)
+	}
+	for _, c := range all {
+		c.close()
+	}
+	eventually(t, "unsubscribed", func() bool { return channels() == 0 })
+	eventually(t, "without viewers", func() bool { return n.Hub().Conns("") == 0 && n.Hub().Topics() == 0 })
+}
+
+func TestViewerLimit(t *testing.T) {
+	n := start(t, func(o *subscriber.Options) { o.Config.MaxViewers = 2 })
+	a := n.sse(t, "/v1/workflows/w/stream")
+	expect(t, a, "snapshot")
+	expect(t, n.ws(t, "/v1/workflows/w/ws"), "snapshot")
+	for _, path := range []string{"/v1/workflows/w/stream", "/v1/stream?workflow=w"} {
+		res, _ := get(t, n.url+path)
+		if res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || res.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %s, Retry-After %q", path, res.Status, res.Header.Get("Retry-After"))
+		}
+	}
+	if _, res, err := websocket.Dial(t.Context(), n.url+"/v1/ws", nil); err == nil || res.StatusCode != 503 {
+		t.Errorf("WebSocket: %v", err)
+	}
+	a.close()
+	eventually(t, "let in", func() bool {
+		res, cancel := get(t, n.url+"/v1/workflows/w/stream")
+		defer cancel()
+		return res.StatusCode == 200
+	})
+}
+
+func TestDrainSpreadsReconnects(t *testing.T) {
+	n := start(t, func(o *subscriber.Options) { o.Config.Drain = 5 * time.Second })
+	var streams []*sseClient
+	var sockets []*wsClient
+	for range 10 {
+		s, w := n.sse(t, "/v1/workflows/w/stream"), n.ws(t, "/v1/workflows/w/ws")
+		expect(t, s, "snapshot")
+		expect(t, w, "snapshot")
+		streams, sockets = append(streams, s), append(sockets, w)
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		stopped <- n.Stop(ctx)
+	}()
+	waits := map[string]bool{}
+	for _, s := range streams {
+		if f, err := s.next(); err != io.EOF {
+			t.Errorf("got %+v, %v", f, err)
+		}
+		ms, err := strconv.Atoi(s.retry)
+		if err != nil || ms < 1000 || ms > 6000 {
+			t.Errorf("retry %q", s.retry)
+		}
+		waits[s.retry] = true
+	}
+	for _, w := range sockets {
+		_, err := w.next()
+		if websocket.CloseStatus(err) != websocket.StatusServiceRestart || !strings.Contains(err.Error(), "reconnect in ") {
+			t.Errorf("closed with %v", err)
+		}
+	}
+	if len(waits) < 5 {
+		t.Errorf("10 viewers reconnect after %v ms", waits)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if got := n.Hub().Metrics().Closes(hub.CloseDrain); got != 20 {
+		t.Errorf("%d closed by the drain", got)
+	}
+	if err := n.Stop(t.Context()); err != nil {
+		t.Errorf("second Stop: %v", err)
+	}
+}
+
+// A viewer that reads nothing is closed, counted, and holds nobody up.
+func TestSlowViewerIsClosed(t *testing.T) {
+	for _, kind := range []string{"stream", "ws"} {
+		t.Run(kind, func(t *testing.T) {
+			n := start(t, func(o *subscriber.Options) { o.Config.WriteDeadline = 300 * time.Millisecond })
+			conn, err := net.Dial("tcp", n.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+			fmt.Fprintf(conn, "GET /v1/workflows/w/%s HTTP/1.1\r\nHost: x\r\n", kind)
+			if kind == "ws" {
+				fmt.Fprint(conn, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")
+			}
+			fmt.Fprint(conn, "\r\n")
+			if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			fast := n.sse(t, "/v1/workflows/w/stream")
+			expect(t, fast, "snapshot")
+			r := newRun(t, n.store, "w", "run")
+			big := strings.Repeat("x", 100_000)
+			for seq := int64(1); n.Hub().Metrics().Closes(hub.CloseSlow) == 0; seq++ {
+				if seq > 500 {
+					t.Fatal("the slow viewer is not closed")
+				}
+				r.log(big)
+				if f := expect(t, fast, "update"); f.event(t).Seq != seq {
+					t.Fatalf("seq %d, want %d", f.event(t).Seq, seq)
+				}
+			}
+		})
+	}
+}
+
+// TLS and HTTP/2 take the ordinary way; what viewers see is the same.
+func TestOverTLS(t *testing.T) {
+	n := start(t)
+	server := httptest.NewUnstartedServer(n.Handler())
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	h1 := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: server.Client().Transport.(*http.Transport).TLSClientConfig,
+		TLSNextProto:    map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}}
+	defer h1.CloseIdleConnections()
+	for i, tt := range []struct {
+		name   string
+		client *http.Client
+		proto  int
+	}{{"HTTP/1.1", h1, 1}, {"HTTP/2", server.Client(), 2}} {
+		t.Run(tt.name, func(t *testing.T) {
+			id := fmt.Sprint("w", i)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			res, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			if res.ProtoMajor != tt.proto {
+				t.Fatalf("protocol %s", res.Proto)
+			}
+			follow(t, n, id, &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel})
+			res2, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream", "Last-Event-ID", lastOf(t, n, id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res2.Body.Close()
+			if res2.StatusCode != http.StatusNoContent {
+				t.Errorf("at the end: %s", res2.Status)
+			}
+		})
+	}
+	t.Run("WebSocket", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		conn, _, err := websocket.Dial(ctx, server.URL+"/v1/workflows/ws/ws", &websocket.DialOptions{HTTPClient: h1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &wsClient{conn: conn, ctx: ctx, cancel: cancel}
+		defer c.close()
+		follow(t, n, "ws", c)
+	})
+	eventually(t, "without viewers", func() bool { return n.Hub().Conns("") == 0 })
+}
+
+func lastOf(t *testing.T, n *node, id string) string {
+	s, err := n.store.Snapshot(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Position().String()
+}
+
+// follow writes a run and sees it from snapshot to end.
+func follow(t *testing.T, n *node, id string, c client) {
+	t.Helper()
+	expect(t, c, "snapshot")
+	r := newRun(t, n.store, id, "run")
+	for seq := int64(1); seq <= 20; seq++ {
+		r.log("x")
+		if f := expect(t, c, "update"); f.event(t).Seq != seq {
+			t.Fatalf("seq %d, want %d", f.event(t).Seq, seq)
+		}
+	}
+	r.add(progress.TypeClosed)
+	expect(t, c, "end")
+	expectEOF(t, c)
+}
+
+func TestHeartbeats(t *testing.T) {
+	n := start(t, func(o *subscriber.Options) { o.Config.HeartbeatEvery = 50 * time.Millisecond })
+	s := n.sse(t, "/v1/workflows/w/stream")
+	expect(t, s, "snapshot")
+	pings := make(chan struct{}, 100)
+	conn, _, err := websocket.Dial(t.Context(), n.url+"/v1/workflows/w/ws", &websocket.DialOptions{
+		OnPingReceived: func(context.Context, []byte) bool { pings <- struct{}{}; return true },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wsClient{conn: conn, ctx: t.Context(), cancel: func() {}}
+	defer w.close()
+	expect(t, w, "snapshot")
+	got := make(chan frame, 1)
+	go func() {
+		f, _ := w.next()
+		got <- f
+	}()
+	for range 5 { // more than may stay unanswered
+		<-pings
+	}
+	newRun(t, n.store, "w", "run").log("1")
+	if f := <-got; f.Kind != "update" {
+		t.Errorf("got %+v", f)
+	}
+	expect(t, s, "update")
+	if s.beats < 3 {
+		t.Errorf("%d comments", s.beats)
+	}
+}
+
+// A WebSocket client that answers no ping is closed, with a close frame.
+func TestDeadWebSocket(t *testing.T) {
+	n := start(t, func(o *subscriber.Options) { o.Config.HeartbeatEvery = 50 * time.Millisecond })
+	conn, _, err := websocket.Dial(t.Context(), n.url+"/v1/workflows/w/ws", &websocket.DialOptions{
+		OnPingReceived: func(context.Context, []byte) bool { return false },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &wsClient{conn: conn, ctx: t.Context(), cancel: func() {}}
+	defer c.close()
+	expect(t, c, "snapshot")
+	if _, err := c.next(); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
+		t.Errorf("closed with %v", err)
+	}
+	eventually(t, "counted", func() bool { return n.Hub().Metrics().Closes(hub.CloseDead) == 1 })
+}
+
+// A taken port is an error that names the setting.
+func TestTakenPort(t *testing.T) {
+	n := start(t)
+	s, err := subscriber.New(subscriber.Options{Store: n.store, Config: subscriber.Config{Addr: n.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "--addr") {
+		t.Errorf("got %v", err)
+	}
+}

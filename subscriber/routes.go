@@ -1,0 +1,153 @@
+package subscriber
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+func (s *Server) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.cors)
+	r.NotFound(func(w http.ResponseWriter, req *http.Request) {
+		if s.o.Page != nil && !strings.HasPrefix(req.URL.Path, "/v1/") {
+			s.o.Page.ServeHTTP(w, req)
+			return
+		}
+		problem.NotFound(w, req)
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
+		problem.MethodNotAllowed(w, req, http.MethodGet)
+	})
+	r.Get("/v1/workflows", s.list)
+	r.Get("/v1/workflows/{id}", s.snapshot)
+	r.Get("/v1/workflows/{id}/events", s.events)
+	r.Get("/v1/workflows/{id}/stream", s.streamOne)
+	r.Get("/v1/workflows/{id}/ws", s.socketOne)
+	r.Get("/v1/stream", s.streamMany)
+	r.Get("/v1/ws", s.socketMany)
+	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	r.Get("/readyz", s.ready)
+	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
+	return r
+}
+
+// ready says whether a new viewer would be served.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		problem.Write(w, problem.Problem{
+			Status: http.StatusServiceUnavailable, Detail: "This node is stopping; use another one.",
+		})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if err := s.o.Store.Ping(ctx); err != nil {
+		w.Header().Set("Retry-After", "1")
+		problem.Write(w, problem.Problem{
+			Status: http.StatusServiceUnavailable,
+			Detail: "Redis cannot be reached; check REDIS_URL and that the server runs. Open streams wait for it.",
+		})
+		return
+	}
+	writeText(w, "ready\n")
+}
+
+// cors lets pages of allowed origins read the answers. There are no
+// credentials to send along, so none are allowed.
+func (s *Server) cors(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		if len(s.o.Config.AllowedOrigins) > 0 {
+			w.Header().Add("Vary", "Origin")
+		}
+		if origin == "" || !s.listed(origin) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Expose-Headers", "ETag, Retry-After")
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			h.Set("Access-Control-Allow-Methods", "GET")
+			h.Set("Access-Control-Allow-Headers", "Last-Event-ID, If-None-Match")
+			h.Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) listed(origin string) bool {
+	list := s.o.Config.AllowedOrigins
+	return slices.Contains(list, "*") || slices.Contains(list, origin)
+}
+
+// originMay reports whether a WebSocket may be opened by the page that asks:
+// browsers do not ask CORS for those. Who is no browser sends no origin.
+func (s *Server) originMay(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || s.listed(origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// pathID returns the workflow ID in the path. The router matches the encoded
+// path where it differs from the plain one (an ID with a slash), and only
+// then is what it found still encoded.
+func pathID(r *http.Request) (string, error) {
+	id := chi.URLParam(r, "id")
+	if r.URL.RawPath != "" {
+		var err error
+		if id, err = url.PathUnescape(id); err != nil {
+			return "", fmt.Errorf("%w: the workflow ID in the path is not percent-encoded: %w", progress.ErrInvalid, err)
+		}
+	}
+	return id, progress.CheckWorkflowID(id)
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte(text)) // the client is gone if it fails
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // the client is gone if it fails
+}
+
+// fail answers an error of the store or of the request, and logs what is the
+// server's fault.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if status := problem.StatusOf(err); status >= 500 && r.Context().Err() == nil {
+		s.o.Logger.Warn("request failed", "path", r.URL.Path, "error", err)
+	}
+	problem.Error(w, err)
+}
+
+// invalid returns an error that is answered 400.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{progress.ErrInvalid}, args...)...)
+}

@@ -1,0 +1,160 @@
+package subscriber
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/runcast/runcast/pkg/redisstore"
+	"github.com/runcast/runcast/subscriber/hub"
+)
+
+// Options are what a server is made of.
+type Options struct {
+	// Store is where workflows are read from. The server does not close it.
+	Store *redisstore.Store
+	// Page answers what no route has; nil: nothing does.
+	Page   http.Handler
+	Logger *slog.Logger
+	Config Config
+	// Registry takes the metrics and is what /metrics shows; nil is a new one.
+	Registry *prometheus.Registry
+}
+
+// Server is the service. Start and Stop may each be called twice.
+type Server struct {
+	o        Options
+	hub      *hub.Hub
+	source   *source
+	handler  http.Handler
+	metrics  *metrics
+	draining atomic.Bool
+
+	mu       sync.Mutex
+	started  bool
+	stopped  bool
+	listener net.Listener
+	server   *http.Server
+	served   chan struct{} // closed when the listener's goroutine has ended
+}
+
+// New returns a server that is not started.
+func New(o Options) (*Server, error) {
+	if o.Store == nil {
+		return nil, errors.New("subscriber: Store is required")
+	}
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	o.Config.setDefaults()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	s := &Server{o: o, source: &source{Store: o.Store}, metrics: newMetrics()}
+	s.hub = hub.New(s.source, hub.Options{
+		RingLen: o.Config.RingLen, Linger: o.Config.Linger, CompareEvery: o.Config.CompareEvery,
+		HeartbeatEvery: o.Config.HeartbeatEvery, RelistEvery: o.Config.RelistEvery,
+		OnLatency: func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
+		Logger:    o.Logger,
+	})
+	if err := s.metrics.register(o.Registry, s.hub); err != nil {
+		return nil, fmt.Errorf("subscriber: register metrics: %w", err)
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler serves all routes. Streams live between Start and Stop.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Hub is for measurements and tests.
+func (s *Server) Hub() *hub.Hub { return s.hub }
+
+// Start subscribes and listens, and returns. An empty Config.Addr listens
+// nowhere: then somebody else serves the Handler.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started {
+		return nil
+	}
+	if addr := s.o.Config.Addr; addr != "" {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %s; give another address with --addr (RUNCAST_SUBSCRIBER_ADDR): %w", addr, err)
+		}
+		s.listener = l
+	}
+	s.started = true
+	s.source.subscribe(s.hub)
+	s.hub.Start()
+	if s.listener == nil {
+		return nil
+	}
+	s.server = &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelWarn),
+	}
+	s.served = make(chan struct{})
+	go func() {
+		defer close(s.served)
+		if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.o.Logger.Error("the listener failed", "error", err)
+		}
+	}()
+	return nil
+}
+
+// Addr returns the address that Start listens on, or "".
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Drain tells every viewer to reconnect elsewhere, each after a time of its
+// own, and waits until they have gone or ctx ends. From now on /readyz says
+// no, and new streams are refused.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.hub.Drain(ctx)
+	return nil
+}
+
+// Stop drains, then stops everything and waits for it. When ctx ends, what
+// is still connected is cut off; Stop returns once all is over.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started || s.stopped {
+		return nil
+	}
+	s.stopped = true
+	err := s.Drain(ctx)
+	if s.server != nil {
+		if e := s.server.Shutdown(ctx); e != nil {
+			err = errors.Join(err, s.server.Close())
+		}
+		<-s.served
+	}
+	s.hub.Stop()
+	return errors.Join(err, s.source.close())
+}

@@ -1,0 +1,30 @@
+package subscriber_test
+
+import (
+	"testing"
+
+	"github.com/runcast/runcast/internal/testenv"
+	"github.com/runcast/runcast/pkg/redisstore"
+)
+
+// Streams are the same on a cluster and on the embedded Redis.
+func TestOnOtherServers(t *testing.T) {
+	for name, url := range map[string]func(*testing.T) string{
+		"cluster":  func(t *testing.T) string { return testenv.Cluster(t).URL() },
+		"embedded": func(t *testing.T) string { return "redis://" + testenv.Mini(t).Addr() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, err := redisstore.Open(t.Context(), url(t), redisstore.Options{Prefix: testenv.Prefix(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = store.Close() })
+			n := startWith(t, nil, store)
+			each(t, func(t *testing.T, open func(*node, string, string) client) {
+				for _, id := range []string{"a", "b", "c", "d"} { // in several slots
+					follow(t, n, id+t.Name()[len(t.Name())-2:], open(n, id+t.Name()[len(t.Name())-2:], ""))
+				}
+			})
+		})
+	}
+}
