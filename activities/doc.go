@@ -1,0 +1,2 @@
+// Package activities holds the side effects of the sample workflows.
+package activities

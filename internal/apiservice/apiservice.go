@@ -1,0 +1,133 @@
+// Package apiservice is the API service as a program: its settings, and how
+// its parts are put together.
+package apiservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/internal/httpserve"
+	"github.com/runcast/runcast/internal/redislog"
+	"github.com/runcast/runcast/internal/settings"
+	"github.com/runcast/runcast/internal/temporalenv"
+	"github.com/runcast/runcast/pkg/httpapi"
+	"github.com/runcast/runcast/pkg/redisstore"
+	"github.com/runcast/runcast/pkg/reporter"
+	"github.com/runcast/runcast/workflows"
+)
+
+// Config are the settings. TEMPORAL_* variables say where Temporal is.
+type Config struct {
+	Addr           string           `name:"addr" from:"RUNCAST_API_ADDR" default:"127.0.0.1:8081" help:"Where to listen. There is no authentication yet: think before it is not loopback."`
+	SubscriberURL  string           `name:"subscriber-url" from:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"The subscriber as its viewers reach it, for links to streams."`
+	TemporalUIURL  string           `name:"temporal-ui-url" from:"RUNCAST_TEMPORAL_UI_URL" help:"Temporal's web UI, for links to runs. Empty: no links."`
+	AllowedOrigins settings.Origins `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
+	TaskQueue      string           `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
+	MaxBody        int64            `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
+	Redis          settings.Redis   `embed:""`
+	Log            settings.Log     `embed:""`
+}
+
+// Vars are the defaults that are spelled elsewhere.
+func (*Config) Vars() map[string]string { return map[string]string{"task_queue": workflows.TaskQueue} }
+
+// Validate reports settings that cannot be, or contradict each other.
+func (c *Config) Validate() error {
+	if c.MaxBody < 1 || c.MaxBody > 2<<20 {
+		return fmt.Errorf("--max-body (RUNCAST_MAX_BODY): %d is not between 1 and 2 MiB, which is the most that Temporal takes", c.MaxBody)
+	}
+	if c.TaskQueue == "" {
+		return errors.New("--task-queue (RUNCAST_TASK_QUEUE) is empty")
+	}
+	return errors.Join(
+		settings.BaseURL("--subscriber-url (RUNCAST_SUBSCRIBER_URL)", c.SubscriberURL),
+		settings.BaseURL("--temporal-ui-url (RUNCAST_TEMPORAL_UI_URL)", c.TemporalUIURL),
+	)
+}
+
+// Run is the program.
+func Run(ctx context.Context, args []string, env settings.Env, stdout, stderr io.Writer) error {
+	var c Config
+	err := settings.Parse("api", "The API service: starts workflows, and says what Temporal knows of them.", &c, args, env, stdout)
+	if err != nil {
+		return err
+	}
+	logger := c.Log.Logger(stderr)
+	redislog.Use(logger)
+	return Serve(ctx, c, env, logger, func(addr string) { logger.Info("api ready", "addr", addr) })
+}
+
+// Serve runs the service until ctx ends. It calls ready with the address it
+// listens on once Temporal has been reached. Neither Temporal nor Redis has to be there yet: /readyz says
+// whether they are.
+func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger, ready func(addr string)) (err error) {
+	listener, err := httpserve.Listen(ctx, "--addr (RUNCAST_API_ADDR)", c.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() // where Serve was not reached; it is closed twice otherwise
+	store, err := redisstore.Open(ctx, c.Redis.URL, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
+	if err != nil {
+		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	options, err := temporalenv.Load(env, logger)
+	if err != nil {
+		return err
+	}
+	options.Interceptors = append(options.Interceptors, reporter.ClientInterceptor(store))
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return fmt.Errorf("make the Temporal client: %w", err)
+	}
+	defer temporal.Close()
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	handler, err := httpapi.New(httpapi.Options{
+		Temporal:       temporal,
+		Types:          types(),
+		TaskQueue:      c.TaskQueue,
+		Namespace:      options.Namespace,
+		UI:             c.TemporalUIURL,
+		Subscriber:     c.SubscriberURL,
+		AllowedOrigins: c.AllowedOrigins,
+		MaxBody:        c.MaxBody,
+		Registry:       registry,
+		Logger:         logger,
+	})
+	if err != nil {
+		return err
+	}
+	readyCtx, stopAsking := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if httpserve.AwaitReady(readyCtx, handler) {
+			ready(listener.Addr().String())
+		}
+	})
+	defer asking.Wait()
+	defer stopAsking()
+	return httpserve.Serve(ctx, listener, httpserve.Options{
+		Handler: handler, Logger: logger, WriteTimeout: 15 * time.Second,
+	})
+}
+
+// types are the workflow types that may be started, with what they take.
+func types() map[string]httpapi.Type {
+	list := make(map[string]httpapi.Type)
+	for _, name := range workflows.Names() {
+		list[name] = httpapi.Type{}
+	}
+	list[workflows.ProgressiveName] = httpapi.Type{CheckInput: httpapi.CheckInputAs[workflows.ProgressiveInput]()}
+	return list
+}

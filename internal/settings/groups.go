@@ -1,0 +1,63 @@
+package settings
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+
+	"github.com/lmittmann/tint"
+)
+
+// Log are the settings of a program's log, which goes to its standard error.
+type Log struct {
+	Level  slog.Level `name:"log-level" from:"RUNCAST_LOG_LEVEL" default:"INFO" help:"Least level that is logged: DEBUG, INFO, WARN or ERROR."`
+	Format string     `name:"log-format" from:"RUNCAST_LOG_FORMAT" default:"text" enum:"text,json" help:"text for people, json for machines."`
+}
+
+// Logger returns a logger that writes to w.
+func (l Log) Logger(w io.Writer) *slog.Logger {
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l.Level}))
+	}
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l.Level, NoColor: true}))
+}
+
+// Redis says where the store is.
+type Redis struct {
+	URL    string `name:"redis-url" from:"REDIS_URL" default:"redis://127.0.0.1:6379" help:"Redis: redis:// or rediss:// for TLS, with ?addr= for a cluster, redis+sentinel:// for Sentinel."`
+	Prefix string `name:"key-prefix" from:"RUNCAST_KEY_PREFIX" help:"In front of every key and channel: sets environments and Temporal namespaces apart."`
+}
+
+// Origins are web origins, such as https://app.example.
+type Origins []string
+
+// Validate reports an entry that is no origin.
+func (o Origins) Validate() error {
+	for _, origin := range o {
+		if origin == "*" {
+			if len(o) > 1 {
+				return fmt.Errorf("--allowed-origins (RUNCAST_ALLOWED_ORIGINS): * allows every origin already; give it alone, or leave it out")
+			}
+			continue
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			return fmt.Errorf("--allowed-origins (RUNCAST_ALLOWED_ORIGINS): %q is not an origin such as https://app.example, without a path", origin)
+		}
+	}
+	return nil
+}
+
+// BaseURL reports text that is not an absolute http URL; name is the flag's
+// and variable's, for the message. Empty text is fine.
+func BaseURL(name, text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%s: %q is not a URL such as https://runcast.example", name, text)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+// Package httpapi is the API service over HTTP: it starts workflows and says
+// what Temporal knows of them. It answers at once; what a run does is
+// followed on the subscriber's streams.
+//
+// It knows no Redis and no workflow code: types are told to it.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/pkg/problem"
+)
+
+// Temporal is what this package needs of a client.
+type Temporal interface {
+	ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error)
+	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+	CheckHealth(ctx context.Context, r *client.CheckHealthRequest) (*client.CheckHealthResponse, error)
+}
+
+// Type is a workflow type that may be started.
+type Type struct {
+	// CheckInput reports input that the workflow could not take: its error is
+	// the client's answer. Input is nil where none was given. A nil CheckInput
+	// takes everything.
+	CheckInput func(input []byte) error
+}
+
+// Options of the service. Temporal and Types are required.
+type Options struct {
+	Temporal Temporal
+	// Types are the workflow types that may be started, by name.
+	Types map[string]Type
+	// TaskQueue is where they run.
+	TaskQueue string
+	// Namespace is the client's; it is part of the links to Temporal's UI.
+	Namespace string
+	// UI is the base of links to Temporal's UI; "" leaves them out.
+	UI string
+	// Subscriber is the base of links to streams; "" makes them relative.
+	Subscriber string
+	// AllowedOrigins are the web origins whose pages may call; "*" is all.
+	// Nil is none but the service's own.
+	AllowedOrigins []string
+	// MaxBody bounds a request's body in bytes; 0 is 64 KiB.
+	MaxBody int64
+	// Timeout bounds each call to Temporal, all its retries included; 0 is 5 s.
+	Timeout time.Duration
+	// Registry takes the metrics and is what /metrics shows; nil is a new one.
+	Registry *prometheus.Registry
+	Logger   *slog.Logger
+}
+
+// defaultMaxBody is far more than a start needs and far less than Temporal's
+// own bound for one payload (2 MiB).
+const defaultMaxBody = 64 << 10
+
+// defaultTimeout leaves room below the 10 to 15 s after which callers,
+// webhooks among them, give up by themselves.
+const defaultTimeout = 5 * time.Second
+
+type api struct {
+	Options
+	metrics *metrics
+	known   []string // the types' names, sorted
+}
+
+// New returns the service's handler.
+func New(o Options) (http.Handler, error) {
+	if o.Temporal == nil || len(o.Types) == 0 || o.TaskQueue == "" {
+		return nil, errors.New("httpapi: Temporal, Types and TaskQueue are required")
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = defaultMaxBody
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Subscriber = strings.TrimSuffix(o.Subscriber, "/")
+	o.UI = strings.TrimSuffix(o.UI, "/")
+	a := &api{Options: o, known: slices.Sorted(maps.Keys(o.Types))}
+	var err error
+	if a.metrics, err = newMetrics(o.Registry); err != nil {
+		return nil, err
+	}
+	return a.routes(), nil
+}
+
+func (a *api) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(a.metrics.observe, cors(a.AllowedOrigins))
+	r.NotFound(problem.NotFound)
+	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
+		problem.MethodNotAllowed(w, req, allowed(r, req)...)
+	})
+	r.Post("/v1/workflows", a.start)
+	r.Get("/v1/workflows/{id}", a.describe)
+	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	r.Get("/readyz", a.ready)
+	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))
+	return r
+}
+
+// allowed returns the methods that a path has.
+func allowed(r chi.Routes, req *http.Request) []string {
+	path := req.URL.RawPath
+	if path == "" {
+		path = req.URL.Path
+	}
+	var list []string
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
+		if r.Match(chi.NewRouteContext(), method, path) {
+			list = append(list, method)
+		}
+	}
+	return list
+}
+
+// ready says whether starts would work: whether Temporal takes calls.
+func (a *api) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), min(a.Timeout, 2*time.Second))
+	defer cancel()
+	if _, err := a.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+		problem.Write(w, problem.Problem{
+			Status: http.StatusServiceUnavailable,
+			Detail: "Temporal cannot be reached; check TEMPORAL_ADDRESS and that the server runs.",
+		})
+		return
+	}
+	writeText(w, "ready\n")
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte(text)) // the client is gone if it fails
+}
+
+// pathID returns the workflow ID in the path. A router matches the encoded
+// path where it differs from the plain one (an ID with a slash), and only
+// then is what it found still encoded.
+func pathID(r *http.Request) (string, error) {
+	id := chi.URLParam(r, "id")
+	if r.URL.RawPath == "" {
+		return id, nil
+	}
+	return url.PathUnescape(id)
+}
