@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,8 +85,15 @@ type run struct {
 	fence redisstore.Fence
 }
 
+// runTime is the time of the newest run, in Unix ms. Run times must rise, and
+// two runs of a test often begin within the same millisecond.
+var runTime atomic.Int64
+
 func newRun(t testing.TB, store *redisstore.Store, id, runID string) *run {
-	return &run{t: t, store: store, id: id, fence: redisstore.Fence{RunID: runID, Chain: runID, RunTime: time.Now()}}
+	runTime.CompareAndSwap(0, time.Now().UnixMilli())
+	return &run{t: t, store: store, id: id, fence: redisstore.Fence{
+		RunID: runID, Chain: runID, RunTime: time.UnixMilli(runTime.Add(1)),
+	}}
 }
 
 func (r *run) event(typ progress.EventType, change func(*progress.Event)) progress.Event {
