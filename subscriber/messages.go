@@ -47,10 +47,12 @@ func (s *Server) socketMany(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if !s.admit(w) {
+	place := s.admit(w)
+	if place == nil {
 		return
 	}
-	s.serveWS(w, r, ws.Options{
+	defer place.Release()
+	s.serveWS(w, r, place, ws.Options{
 		Many: true, MaxMessage: maxMessage,
 		Begin: func(c *hub.Conn) {
 			for i := range first {

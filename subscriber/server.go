@@ -65,6 +65,7 @@ func New(o Options) (*Server, error) {
 	s.hub = hub.New(s.source, hub.Options{
 		RingLen: o.Config.RingLen, Linger: o.Config.Linger, CompareEvery: o.Config.CompareEvery,
 		HeartbeatEvery: o.Config.HeartbeatEvery, RelistEvery: o.Config.RelistEvery,
+		MaxConns:  o.Config.MaxViewers,
 		OnLatency: func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
 		Logger:    o.Logger,
 	})

@@ -2,6 +2,8 @@ package subscriber
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -58,41 +60,43 @@ func setAfter(w *hub.Want, text string) {
 	}
 }
 
-// admit refuses a stream beyond the bounds, at once.
-func (s *Server) admit(w http.ResponseWriter) bool {
-	reason, detail := "", ""
-	switch {
-	case s.draining.Load():
-		reason, detail = "draining", "This node is stopping; connect again to reach another one."
-	case s.hub.Conns("") >= s.o.Config.MaxViewers:
+// admit takes a place for a stream, which the caller releases, or refuses it
+// at once and returns nil. Those who are refused together do not all come
+// back together.
+func (s *Server) admit(w http.ResponseWriter) *hub.Place {
+	place, err := s.hub.Reserve()
+	if err == nil {
+		return place
+	}
+	reason, detail := "draining", "This node is stopping; connect again to reach another one."
+	if errors.Is(err, hub.ErrFull) {
 		reason, detail = "viewers", "This node has as many viewers as it takes; try again later or on another one."
-	default:
-		return true
 	}
 	s.metrics.refused.WithLabelValues(reason).Inc()
-	w.Header().Set("Retry-After", strconv.Itoa(int(s.o.Config.Drain.Seconds())+1))
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(1+2*int(s.o.Config.Drain.Seconds()))))
 	problem.Write(w, problem.Problem{Status: http.StatusServiceUnavailable, Detail: detail})
-	return false
+	return nil
 }
 
-// begin reads the request for one workflow's stream. It answers what cannot
-// be streamed, and returns false.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request) (t sse.Topic, atEnd, ok bool) {
+// begin reads the request for one workflow's stream, and takes a place for
+// it, which the caller releases. It answers what cannot be streamed, and
+// returns no place.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) (t sse.Topic, atEnd bool, place *hub.Place) {
 	id, err := pathID(r)
 	if err != nil {
 		s.fail(w, r, err)
-		return t, false, false
+		return t, false, nil
 	}
 	q := r.URL.Query()
 	t.Name = progress.Topic{Kind: progress.TopicWorkflow, Name: id}
 	if t.Want, err = want(position(r), q.Get("run"), q.Get("mode")); err != nil {
 		s.fail(w, r, err)
-		return t, false, false
+		return t, false, nil
 	}
-	if !s.admit(w) {
-		return t, false, false
+	if place = s.admit(w); place == nil {
+		return t, false, nil
 	}
-	return t, s.atEnd(r.Context(), t), true
+	return t, s.atEnd(r.Context(), t), place
 }
 
 // atEnd reports whether the viewer has everything already. That needs the
@@ -110,21 +114,22 @@ func (s *Server) atEnd(ctx context.Context, t sse.Topic) bool {
 
 // streamOne answers GET /v1/workflows/{id}/stream.
 func (s *Server) streamOne(w http.ResponseWriter, r *http.Request) {
-	t, atEnd, ok := s.begin(w, r)
-	if !ok {
+	t, atEnd, place := s.begin(w, r)
+	if place == nil {
 		return
 	}
+	defer place.Release()
 	if atEnd {
 		// This, and nothing else, has EventSource stop.
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	s.serveSSE(w, r, sse.Options{Topics: []sse.Topic{t}})
+	s.serveSSE(w, r, place, sse.Options{Topics: []sse.Topic{t}})
 }
 
-func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, o sse.Options) {
+func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, place *hub.Place, o sse.Options) {
 	o.WriteDeadline, o.Retry, o.DrainSpread = s.o.Config.WriteDeadline, s.o.Config.Retry, s.o.Config.Drain
-	if err := sse.Serve(w, r, s.hub, o); err != nil {
+	if err := sse.Serve(w, r, place, o); err != nil {
 		s.fail(w, r, err)
 	}
 }
@@ -170,8 +175,9 @@ func (s *Server) streamMany(w http.ResponseWriter, r *http.Request) {
 		}
 		o.Topics = append(o.Topics, sse.Topic{Name: progress.Topic{Kind: progress.TopicTag, Name: tag}})
 	}
-	if s.admit(w) {
-		s.serveSSE(w, r, o)
+	if place := s.admit(w); place != nil {
+		defer place.Release()
+		s.serveSSE(w, r, place, o)
 	}
 }
 
@@ -201,11 +207,12 @@ func (s *Server) socketOne(w http.ResponseWriter, r *http.Request) {
 	if !s.upgrade(w, r) {
 		return
 	}
-	t, atEnd, ok := s.begin(w, r)
-	if !ok {
+	t, atEnd, place := s.begin(w, r)
+	if place == nil {
 		return
 	}
-	s.serveWS(w, r, ws.Options{
+	defer place.Release()
+	s.serveWS(w, r, place, ws.Options{
 		Quiet: atEnd, MaxMessage: 1 << 10,
 		Begin: func(c *hub.Conn) {
 			_ = c.Follow(t.Name, t.Want) // fails if it has ended meanwhile
@@ -213,9 +220,9 @@ func (s *Server) socketOne(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (s *Server) serveWS(w http.ResponseWriter, r *http.Request, o ws.Options) {
+func (s *Server) serveWS(w http.ResponseWriter, r *http.Request, place *hub.Place, o ws.Options) {
 	o.WriteDeadline, o.Retry, o.DrainSpread = s.o.Config.WriteDeadline, s.o.Config.Retry, s.o.Config.Drain
-	if err := ws.Serve(w, r, s.hub, o); err != nil {
+	if err := ws.Serve(w, r, place, o); err != nil {
 		s.o.Logger.Debug("handshake failed", "error", err)
 	}
 }

@@ -110,24 +110,10 @@ type Conn struct {
 	ids bool
 }
 
-// NewConn registers a connection. Its owner calls [Conn.Closed] once, when
-// the socket is gone. It returns ErrConnClosed while the hub drains.
-func (h *Hub) NewConn(tr Transport) (*Conn, error) {
-	c := &Conn{hub: h, tr: tr, enc: tr.Encoding(), ids: true}
-	if !tr.Direct() {
-		c.wake = make(chan struct{}, 1)
-	}
-	if !h.register(c) {
-		return nil, ErrConnClosed
-	}
-	return c, nil
-}
-
 // Follow adds a topic to the connection. Following a topic that it follows
 // already begins it anew from the given place. Of a connection whose
 // encoding names topics, the viewers stay after an end.
 func (c *Conn) Follow(name progress.Topic, w Want) error {
-	c.Unfollow(name)
 	t := c.hub.acquire(name)
 	c.mu.Lock()
 	if c.state != connOpen {
@@ -135,23 +121,36 @@ func (c *Conn) Follow(name progress.Topic, w Want) error {
 		c.hub.release(t)
 		return ErrConnClosed
 	}
+	old := c.take(name)
 	c.viewers = append(c.viewers, t.add(c, w, c.enc.many()))
 	c.mu.Unlock()
+	if old != nil {
+		c.hub.detach(old)
+	}
 	c.kick()
 	return nil
+}
+
+// take takes the topic's viewer off the list, or returns nil. The mutex is
+// held.
+func (c *Conn) take(name progress.Topic) *viewer {
+	i := slices.IndexFunc(c.viewers, func(v *viewer) bool { return v.topic.name == name })
+	if i < 0 {
+		return nil
+	}
+	v := c.viewers[i]
+	c.viewers = slices.Delete(c.viewers, i, i+1)
+	return v
 }
 
 // Unfollow removes a topic; it reports whether there was one.
 func (c *Conn) Unfollow(name progress.Topic) bool {
 	c.mu.Lock()
-	i := slices.IndexFunc(c.viewers, func(v *viewer) bool { return v.topic.name == name })
-	if i < 0 {
-		c.mu.Unlock()
+	v := c.take(name)
+	c.mu.Unlock()
+	if v == nil {
 		return false
 	}
-	v := c.viewers[i]
-	c.viewers = slices.Delete(c.viewers, i, i+1)
-	c.mu.Unlock()
 	c.hub.detach(v)
 	return true
 }
@@ -182,14 +181,6 @@ func (c *Conn) Control(p []byte) error {
 	c.mu.Unlock()
 	c.kick()
 	return nil
-}
-
-// Send queues first bytes, such as the headers of a response, that go out
-// before any frame.
-func (c *Conn) Send(p []byte) {
-	c.mu.Lock()
-	c.part = slices.Concat(c.part, p)
-	c.mu.Unlock()
 }
 
 // Shut ends the connection after what there is for it was written.
@@ -407,9 +398,11 @@ func (c *Conn) load() bool {
 	return len(frames) > 0
 }
 
-// loadMany takes frames from all topics in turn, about maxBatch at a time.
+// loadMany takes frames from all topics in turn, about maxBatch at a time. A
+// single frame without an id of this connection's own is shared, not copied.
 func (c *Conn) loadMany() []byte {
 	var p []byte
+	owned := false
 	// Idle counts the viewers since the last one that had a frame.
 	for idle := 0; idle < len(c.viewers) && len(p) < maxBatch; c.turn++ {
 		v := c.viewers[c.turn%len(c.viewers)]
@@ -422,7 +415,16 @@ func (c *Conn) loadMany() []byte {
 		}
 		idle = 0
 		c.hub.metrics.Deliveries.Add(1)
-		if moved && c.enc == SSEMany && c.ids {
+		id := moved && c.enc == SSEMany && c.ids
+		if p == nil && !id {
+			p = frame
+			continue
+		}
+		if !owned {
+			owned = true
+			p = append(make([]byte, 0, 2*(len(p)+len(frame))), p...)
+		}
+		if id {
 			p = c.appendID(p)
 		}
 		p = append(p, frame...)

@@ -81,7 +81,7 @@ func TestSlowViewer(t *testing.T) {
 func TestOrdinaryWay(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
 		p := &pipe{room: -1}
-		c, err := h.NewConn(p)
+		c, err := connect(h, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func TestDrain(t *testing.T) {
 		if p.why() != CloseDrain || stuck.why() != CloseDrain || h.Conns("") != 0 {
 			t.Errorf("closed by %q and %q, %d left", p.why(), stuck.why(), h.Conns(""))
 		}
-		if _, err := h.NewConn(&pipe{}); err == nil {
+		if _, err := connect(h, &pipe{}); err == nil {
 			t.Error("a new connection was let in")
 		}
 	})
@@ -250,7 +250,7 @@ func TestMany(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
 		log(s, "b")
 		p := &pipe{direct: true, room: -1, enc: SSEMany}
-		c, _ := h.NewConn(p)
+		c, _ := connect(h, p)
 		p.c = c
 		for _, id := range []string{"a", "b"} {
 			_ = c.Follow(workflow(id), Want{})
@@ -302,7 +302,7 @@ func TestTag(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
 		s.tags = []progress.Summary{summary("b", 20, ""), summary("a", 10, "")}
 		p := &pipe{direct: true, room: -1, enc: SSEMany}
-		c, _ := h.NewConn(p)
+		c, _ := connect(h, p)
 		p.c = c
 		_ = c.Follow(tag, Want{})
 		synctest.Wait()
@@ -315,7 +315,7 @@ func TestTag(t *testing.T) {
 		}
 		// A late viewer's listing knows of the change.
 		q := &pipe{direct: true, room: -1, enc: SSEMany}
-		q.c, _ = h.NewConn(q)
+		q.c, _ = connect(h, q)
 		_ = q.c.Follow(tag, Want{})
 		check(t, q, "snapshot:0")
 		if f := q.frames(t); !strings.Contains(f[0].Data, `[{"workflow_id":"a","message":"new"`) {
@@ -366,70 +366,61 @@ func FuzzNewEntry(f *testing.F) {
 	})
 }
 
-// Each viewer beyond the first costs a delivery no allocation, and an update
-// is encoded once per encoding.
-func TestDeliveryAllocatesPerTopicNotPerViewer(t *testing.T) {
-	h := New(newScript(), Options{})
-	defer h.Stop()
-	top := &topic{hub: h, name: workflow("w"), wake: make(chan struct{}, 1), ready: true, cancel: func() {}, done: closedChan(), merged: make(chan struct{}), ring: ring{maxLen: 64, maxBytes: 1 << 20}}
-	const viewers = 1000
-	for range viewers {
-		p := &discard{}
-		c, err := h.NewConn(p)
+// What comes first comes first, whatever else there is for the connection.
+func TestFirstBytes(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
+		place, err := h.Reserve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Closed(CloseClient)
-		v := top.add(c, Want{}, false)
-		v.phase = live
-		c.viewers = append(c.viewers, v)
-		h.mu.Lock()
-		top.refs++
-		h.mu.Unlock()
-	}
-	s := newScript()
-	event := progress.Event{Type: progress.TypeLog, Message: "m"}
-	list := append([]*viewer(nil), top.viewers...)
-	allocs := testing.AllocsPerRun(50, func() {
-		top.accept(message{data: s.append("w", 7, event)})
-		top.round(list)
+		p := &pipe{direct: true, room: -1}
+		if p.c, err = place.NewConn(p, []byte("event: hello\ndata: 1\n\n")); err != nil {
+			t.Fatal(err)
+		}
+		p.c.beat()
+		_ = p.c.Follow(workflow("w"), Want{})
+		check(t, p, "hello snapshot:0")
 	})
-	if allocs > 200 {
-		t.Errorf("%v allocations for %d deliveries", allocs, viewers)
-	}
-	if got := h.Metrics().Deliveries.Load(); got != 51*viewers {
-		t.Errorf("%d deliveries, want %d", got, 51*viewers)
+}
+
+// A topic that is followed twice at once is followed once.
+func TestFollowTwiceAtOnce(t *testing.T) {
+	for range 500 {
+		bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
+			p := &pipe{direct: true, room: -1, enc: WebSocketMany}
+			p.c, _ = connect(h, p)
+			var group sync.WaitGroup
+			for range 2 {
+				group.Go(func() { _ = p.c.Follow(workflow("w"), Want{}) })
+			}
+			group.Wait()
+			if n := p.c.Topics(); n != 1 {
+				t.Fatalf("%d viewers of one topic", n)
+			}
+		})
 	}
 }
 
-// discard takes everything.
-type discard struct{ pipe }
-
-func (d *discard) Direct() bool                   { return true }
-func (d *discard) TryWrite(p []byte) (int, error) { return len(p), nil }
-
-func BenchmarkRound(b *testing.B) {
-	for _, viewers := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprint(viewers), func(b *testing.B) {
-			h := New(newScript(), Options{})
-			defer h.Stop()
-			top := &topic{hub: h, name: workflow("w"), wake: make(chan struct{}, 1), ready: true, cancel: func() {}, done: closedChan(), merged: make(chan struct{}), ring: ring{maxLen: 64, maxBytes: 1 << 20}}
-			for range viewers {
-				c, err := h.NewConn(&discard{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				v := top.add(c, Want{}, false)
-				v.phase = live
-				c.viewers = append(c.viewers, v)
-			}
-			s := newScript()
-			list := append([]*viewer(nil), top.viewers...)
-			for b.Loop() {
-				top.accept(message{data: s.append("w", 7, progress.Event{Type: progress.TypeLog})})
-				top.round(list)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*viewers), "ns/delivery")
-		})
-	}
+// One connection that comes and goes leaves a bounded number of topics.
+func TestLingeringIsBounded(t *testing.T) {
+	bubble(t, Options{MaxLingering: 10}, func(t *testing.T, h *Hub, s *script) {
+		p := &pipe{direct: true, room: -1, enc: WebSocketMany}
+		p.c, _ = connect(h, p)
+		for i := range 100 {
+			_ = p.c.Follow(workflow(fmt.Sprint(i)), Want{})
+			synctest.Wait()
+			p.c.Unfollow(workflow(fmt.Sprint(i)))
+			synctest.Wait()
+		}
+		if h.Topics() != 10 {
+			t.Errorf("%d topics linger", h.Topics())
+		}
+		_ = p.c.Follow(workflow("1"), Want{}) // one of them comes back
+		p.c.Unfollow(workflow("1"))
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if h.Topics() != 0 || h.lingering != 0 {
+			t.Errorf("%d topics are left, %d counted", h.Topics(), h.lingering)
+		}
+	})
 }

@@ -25,6 +25,16 @@ type entry struct {
 	meta *eventMeta
 }
 
+// size is what the entry holds, in bytes: the event, and its frames once they
+// are made.
+func (e *entry) size() int {
+	n := len(e.data)
+	for _, frame := range e.enc {
+		n += len(frame)
+	}
+	return n
+}
+
 // eventMeta is what few viewers need to know of an event.
 type eventMeta struct {
 	Type  progress.EventType `json:"type"`

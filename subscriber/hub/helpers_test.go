@@ -15,3 +15,12 @@ func closedChan() chan struct{} {
 	close(c)
 	return c
 }
+
+// connect makes a connection, as a handler does that is let in.
+func connect(h *Hub, tr Transport) (*Conn, error) {
+	place, err := h.Reserve()
+	if err != nil {
+		return nil, err
+	}
+	return place.NewConn(tr, nil)
+}

@@ -17,6 +17,9 @@ type Options struct {
 	RingBytes int
 	// Linger is how long a topic stays after its last viewer; 10 s.
 	Linger time.Duration
+	// MaxLingering bounds the topics that stay without a viewer; 1,000. One
+	// beyond it ends at once.
+	MaxLingering int
 	// CompareEvery is how often the heads of all topics are compared with
 	// the store; 10 s.
 	CompareEvery time.Duration
@@ -28,6 +31,8 @@ type Options struct {
 	TagLimit int
 	// SourceTimeout bounds one call of the source; 5 s.
 	SourceTimeout time.Duration
+	// MaxConns bounds connections and places together; 0: there is no bound.
+	MaxConns int
 	// OnLatency gets the time from a message's arrival until it was written.
 	OnLatency func(time.Duration)
 	Logger    *slog.Logger
@@ -37,6 +42,7 @@ func (o *Options) setDefaults() {
 	def(&o.RingLen, 2048)
 	def(&o.RingBytes, 4<<20)
 	def(&o.Linger, 10*time.Second)
+	def(&o.MaxLingering, 1000)
 	def(&o.CompareEvery, 10*time.Second)
 	def(&o.HeartbeatEvery, 15*time.Second)
 	def(&o.RelistEvery, 30*time.Second)
@@ -73,12 +79,15 @@ type Hub struct {
 	mu     sync.RWMutex
 	topics map[progress.Topic]*topic
 	// leaving holds, by name, the newest topic that is on its way out.
-	leaving  map[progress.Topic]<-chan struct{}
-	conns    [heartbeatSlots]map[*Conn]struct{}
-	byName   map[string]int
-	count    int
-	nextSlot int
-	draining bool
+	leaving map[progress.Topic]<-chan struct{}
+	// lingering counts the topics without a viewer.
+	lingering int
+	conns     [heartbeatSlots]map[*Conn]struct{}
+	byName    map[string]int
+	count     int
+	reserved  int // places that no connection has yet
+	nextSlot  int
+	draining  bool
 }
 
 // New returns a hub on a source, which must know where to send messages:
@@ -198,6 +207,11 @@ func (h *Hub) acquire(name progress.Topic) *topic {
 		}
 		ctx, cancel := context.WithCancel(h.ctx)
 		t.cancel = cancel
+		if h.ctx.Err() != nil {
+			close(t.done) // stopped: a late request gets a topic that never opens
+			t.refs++
+			return t
+		}
 		before := h.leaving[name]
 		h.topics[name] = t
 		h.loops.Go(func() { t.run(ctx, before) })
@@ -206,6 +220,7 @@ func (h *Hub) acquire(name progress.Topic) *topic {
 	if t.linger != nil {
 		t.linger.Stop()
 		t.linger = nil
+		h.lingering--
 	}
 	return t
 }
@@ -218,11 +233,17 @@ func (h *Hub) release(t *topic) {
 	if t.refs > 0 || h.ctx.Err() != nil {
 		return
 	}
+	if h.lingering >= h.opts.MaxLingering {
+		h.expire(t)
+		return
+	}
+	h.lingering++
 	var timer *time.Timer
 	timer = time.AfterFunc(h.opts.Linger, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if t.linger == timer && t.refs == 0 {
+			h.lingering--
 			h.expire(t)
 		}
 	})
@@ -252,19 +273,14 @@ func (h *Hub) detach(v *viewer) {
 	h.release(v.topic)
 }
 
-func (h *Hub) register(c *Conn) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.draining {
-		return false
-	}
+// register is called with the mutex held.
+func (h *Hub) register(c *Conn) {
 	c.slot = h.nextSlot
 	h.nextSlot = (h.nextSlot + 1) % heartbeatSlots
 	h.conns[c.slot][c] = struct{}{}
 	h.byName[c.tr.Name()]++
 	h.count++
 	h.open.Add(1)
-	return true
 }
 
 func (h *Hub) unregister(c *Conn, why CloseReason) {

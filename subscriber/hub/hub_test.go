@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,6 +174,7 @@ func TestResume(t *testing.T) {
 			s.drop("w")
 			s.append("w", 8, progress.Event{Type: progress.TypeLog})
 			s.append("w", 8, progress.Event{Type: progress.TypeLog})
+			time.Sleep(doubtEvery)
 			check(t, view(t, h, "w", after(s.at("w", 1))), "update:2")
 			check(t, p, "snapshot:1 update:2 update:3 gap:lost snapshot:2")
 		})
@@ -381,23 +383,6 @@ func TestInboxOverflow(t *testing.T) {
 	})
 }
 
-func TestLatest(t *testing.T) {
-	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
-		p := viewRoom(t, h, "w", Want{Latest: true}, -1)
-		synctest.Wait()
-		log(s, "w")
-		check(t, p, "snapshot:0 update:1")
-		p.setRoom(0)
-		log(s, "w")
-		synctest.Wait() // the first one waits for the socket
-		s.publishLog("w", 50)
-		synctest.Wait()
-		p.setRoom(-1)
-		time.Sleep(time.Second)
-		check(t, p, "snapshot:0 update:1 update:2 snapshot:52")
-	})
-}
-
 // The snapshot's records are those of the open output, from its beginning.
 func TestSnapshotRecords(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
@@ -429,5 +414,53 @@ func TestSnapshotRecordsBeyondTheRing(t *testing.T) {
 		if snap.OutputFrom != 1 || len(snap.Records) != 4 || snap.FirstSeq != 7 {
 			t.Errorf("from %d, %d records, first %d", snap.OutputFrom, len(snap.Records), snap.FirstSeq)
 		}
+	})
+}
+
+// What a snapshot says of the first seq that is held is not of long ago.
+func TestSnapshotFirstSeq(t *testing.T) {
+	bubble(t, Options{RingLen: 4}, func(t *testing.T, h *Hub, s *script) {
+		log(s, "w")
+		check(t, view(t, h, "w", Want{}), "snapshot:1")
+		for range 3 * maxUnread {
+			log(s, "w")
+		}
+		s.stream("w").trimmed = 2 * maxUnread
+		q := view(t, h, "w", Want{})
+		time.Sleep(doubtEvery)
+		check(t, q, fmt.Sprint("snapshot:", 3*maxUnread+1))
+		var snap progress.Snapshot
+		mustDecode([]byte(q.frames(t)[0].Data), &snap)
+		if snap.FirstSeq != 2*maxUnread+1 {
+			t.Errorf("first_seq %d", snap.FirstSeq)
+		}
+	})
+}
+
+// A gap is followed by its snapshot, also when the history changes between.
+func TestOneGapForEachSnapshot(t *testing.T) {
+	bubble(t, Options{RingBytes: 3000}, func(t *testing.T, h *Hub, s *script) {
+		out := progress.Event{Type: progress.TypeOutput, Step: "talk", Attempt: 1, Data: []byte(`"x"`)}
+		big := progress.Event{Type: progress.TypeLog, Message: strings.Repeat("x", 500)}
+		p := view(t, h, "w", Want{})
+		synctest.Wait()
+		p.setRoom(0)
+		s.publish("w", 7, out)
+		synctest.Wait()
+		for range 20 {
+			s.publish("w", 7, big)
+		}
+		synctest.Wait()
+		s.setFail(errors.New("away")) // so that the snapshot, for its records, has to wait
+		p.setRoom(-1)
+		time.Sleep(500 * time.Millisecond)
+		check(t, p, "snapshot:0 update:1 gap:slow")
+		s.drop("w")
+		for range 3 {
+			s.append("w", 8, out)
+		}
+		s.setFail(nil)
+		time.Sleep(5 * time.Second)
+		check(t, p, "snapshot:0 update:1 gap:slow snapshot:3")
 	})
 }

@@ -39,25 +39,29 @@ func (h Handle) Ready() bool {
 // reading. When ctx ends before, the answer is no.
 func (h Handle) AtEnd(ctx context.Context, pos progress.Position, run string) bool {
 	t := h.t
+	v := viewer{want: Want{Run: run}}
 	t.mu.Lock()
-	if !t.resolveEnd(pos, run) {
-		t.mu.Unlock()
-		return false
-	}
+	defer t.mu.Unlock()
 	need := t.begun + 1
-	t.reread()
-	for t.finished < need {
+	for {
+		end, known := t.resolveEnd(pos, &v)
+		if known && (!end || t.finished >= need) {
+			return end
+		}
+		if known {
+			t.doubt()
+		}
 		merged := t.merged
 		t.mu.Unlock()
 		select {
 		case <-merged:
 		case <-ctx.Done():
-			return false
 		}
 		t.mu.Lock()
+		if ctx.Err() != nil {
+			return false
+		}
 	}
-	defer t.mu.Unlock()
-	return t.resolveEnd(pos, run)
 }
 
 // Release gives the topic back. It is called once.

@@ -19,6 +19,14 @@ const readPage = 1000
 // them; what was read until then counts.
 const maxReads = 16
 
+// doubtEvery is the least time between readings that are only to make sure:
+// all who come meanwhile share the next one, so that thousands who come within
+// a second cost a few.
+const doubtEvery = 50 * time.Millisecond
+
+// leastBack is how far back a reading for a resume goes at least.
+const leastBack = 256
+
 // read reads what the topic lacks and merges it. It does nothing but return
 // an error when the source fails.
 func (t *topic) read(ctx context.Context) error {
@@ -26,24 +34,10 @@ func (t *topic) read(ctx context.Context) error {
 		return t.readTag(ctx)
 	}
 	t.mu.Lock()
-	wanted, stale, first := t.wanted, t.stale, !t.ready
-	from := int64(noSeq)
-	if !first && stale {
-		// The last known entry is read again, to compare it.
-		from = max(1, t.ring.head().Seq)
-	}
-	if wanted > 0 {
-		from = min(from, wanted)
-	}
-	if first {
-		for _, v := range t.viewers {
-			if w := v.want.After; w != nil {
-				from = min(from, max(1, w.Seq))
-			}
-		}
-	}
+	wanted, stale, doubted := t.wanted, t.stale, t.doubted
+	from := t.readFrom()
 	// Whatever asks for another read from now on gets one.
-	t.wanted, t.stale = 0, false
+	t.wanted, t.stale, t.doubted = 0, false, false
 	t.begun++
 	number := t.begun
 	t.mu.Unlock()
@@ -52,7 +46,7 @@ func (t *topic) read(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		t.stale = t.stale || stale
+		t.stale, t.doubted = t.stale || stale, t.doubted || doubted
 		if wanted > 0 {
 			t.request(wanted)
 		}
@@ -64,6 +58,34 @@ func (t *topic) read(ctx context.Context) error {
 	close(t.merged)
 	t.merged = make(chan struct{})
 	return nil
+}
+
+// readFrom returns the seq from which the stream is to be read. Those who
+// resume come at many positions; each reading for one of them goes twice as
+// far back as the ring reaches, so that a few readings, not one for each
+// position, fill it. The mutex is held.
+func (t *topic) readFrom() int64 {
+	from := int64(noSeq)
+	if !t.ready {
+		for _, list := range [][]*viewer{t.viewers, t.latest.viewers} {
+			for _, v := range list {
+				if w := v.want.After; w != nil {
+					from = min(from, max(1, w.Seq-leastBack))
+				}
+			}
+		}
+		return from
+	}
+	head := t.ring.head().Seq
+	if t.stale || t.doubted {
+		// The last known entry is read again, to compare it.
+		from = max(1, head)
+	}
+	if t.wanted > 0 {
+		back := max(leastBack, 2*int64(len(t.ring.entries)))
+		from = max(1, min(from, t.wanted, head-back+1))
+	}
+	return from
 }
 
 // fetch reads the snapshot and the events from a seq on, as many as the ring

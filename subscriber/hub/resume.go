@@ -31,10 +31,13 @@ func (t *topic) place(v *viewer) (Reason, bool) {
 		// Another node may be ahead of this one, whose messages are late or
 		// lost. Only a reading begun after the viewer came can tell.
 		if !v.placed && t.finished < v.confirm {
-			t.reread()
+			t.doubt()
 			return "", false
 		}
 		return reason, true
+	}
+	if !t.scanForRun(v) {
+		return "", false
 	}
 	if !v.placed {
 		t.hub.metrics.Resumes.Add(1)
@@ -44,7 +47,7 @@ func (t *topic) place(v *viewer) (Reason, bool) {
 		// It has its end already and would have been answered so, had the
 		// head been known when it came.
 		if snap, ok := r.snapshot(); ok && v.endsWith(snap.RunID, snap.Chain) {
-			v.phase = ending
+			t.toEnd(v)
 		}
 	}
 	return "", true
@@ -98,12 +101,15 @@ func (r *ring) readable() int64 {
 }
 
 // resolveEnd reports whether pos is the end of the newest chain, and the
-// chain is one that a viewer with this want waits for. Topic.mu is held.
-func (t *topic) resolveEnd(pos progress.Position, run string) bool {
+// chain is one that the viewer waits for. It returns false for known while
+// that is being read. Topic.mu is held.
+func (t *topic) resolveEnd(pos progress.Position, v *viewer) (end, known bool) {
 	if !t.ready || pos.IsZero() || pos != t.ring.head() || !t.ring.closed() {
-		return false
+		return false, true
+	}
+	if !t.scanForRun(v) {
+		return false, false
 	}
 	snap, ok := t.ring.snapshot()
-	v := viewer{want: Want{Run: run}}
-	return ok && v.endsWith(snap.RunID, snap.Chain)
+	return ok && v.endsWith(snap.RunID, snap.Chain), true
 }

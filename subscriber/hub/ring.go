@@ -26,6 +26,9 @@ type ring struct {
 	broken bool
 	// minHeld is the lowest seq that a read might still bring.
 	minHeld int64
+	// unread counts the events since the last reading, during which the
+	// stream may have been trimmed.
+	unread int
 }
 
 // head returns the newest known position.
@@ -62,7 +65,8 @@ func (r *ring) push(e *entry) {
 		r.base = progress.Position{Epoch: e.pos.Epoch}
 	}
 	r.entries = append(r.entries, e)
-	r.bytes += len(e.data)
+	r.bytes += e.size()
+	r.unread++
 	r.evict()
 }
 
@@ -74,7 +78,7 @@ func (r *ring) evict() {
 			r.fold(e.pos.Seq)
 		}
 		r.base = e.pos
-		r.bytes -= len(e.data)
+		r.bytes -= e.size()
 		r.entries[0] = nil
 		r.entries = r.entries[1:]
 	}
@@ -141,9 +145,9 @@ func bySeq(e *entry, seq int64) int {
 func (r *ring) take(snap progress.Snapshot, entries []*entry) {
 	r.entries = entries
 	for _, e := range entries {
-		r.bytes += len(e.data)
+		r.bytes += e.size()
 	}
-	r.snap, r.broken = snap, false
+	r.snap, r.broken, r.unread = snap, false, 0
 	if snap.FirstSeq > 0 {
 		r.minHeld = max(r.minHeld, snap.FirstSeq)
 	} else {

@@ -394,7 +394,7 @@ func view(t testing.TB, h *Hub, id string, w Want) *pipe {
 func viewRoom(t testing.TB, h *Hub, id string, w Want, room int) *pipe {
 	t.Helper()
 	p := &pipe{direct: true, room: room}
-	c, err := h.NewConn(p)
+	c, err := connect(h, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,19 @@ import (
 type Socket struct {
 	conn     net.Conn
 	raw      syscall.RawConn // nil unless plain TCP
+	attempt  attempt
 	deadline time.Duration
 	close    sync.Once
 }
+
+// maxUnsent bounds what the kernel keeps of a slow viewer's stream beyond
+// what is on its way, in bytes. Without it that is tcp_wmem's maximum, 4 MiB:
+// memory that nobody here counts, and a viewer that learns of its gap late.
+const maxUnsent = 128 << 10
+
+// chunk is how much a connection that is not direct takes under one deadline,
+// so that one that is slow but alive is not taken for stuck.
+const chunk = 4 << 10
 
 // NewSocket takes a connection. Deadline is how long a write waits for a
 // socket that takes nothing.
@@ -26,7 +36,8 @@ func NewSocket(conn net.Conn, deadline time.Duration) *Socket {
 	if tcp, ok := conn.(*net.TCPConn); ok && canWriteRaw {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			s.raw = raw
-			setUserTimeout(raw, deadline)
+			s.attempt.init()
+			tune(raw, deadline)
 		}
 	}
 	return s
@@ -36,11 +47,13 @@ func NewSocket(conn net.Conn, deadline time.Duration) *Socket {
 func (s *Socket) Direct() bool { return s.raw != nil }
 
 // TryWrite writes what the socket takes at once.
-func (s *Socket) TryWrite(p []byte) (int, error) { return tryWrite(s.raw, p) }
+func (s *Socket) TryWrite(p []byte) (int, error) { return s.attempt.write(s.raw, p, false) }
 
 // Write writes all of p, or returns how much of it. The deadline begins anew
-// whenever the socket took something.
+// whenever the socket, or its peer, took something.
 func (s *Socket) Write(p []byte) (written int, err error) {
+	// A deadline that stays would fail the next TryWrite, however late.
+	defer func() { _ = s.conn.SetWriteDeadline(time.Time{}) }() // it is closed if it fails
 	for written < len(p) {
 		if err := s.conn.SetWriteDeadline(time.Now().Add(s.deadline)); err != nil {
 			return written, err
@@ -48,9 +61,15 @@ func (s *Socket) Write(p []byte) (written int, err error) {
 		var n int
 		rest := p[written:]
 		if s.raw != nil {
-			n, err = waitWrite(s.raw, rest)
+			before := queued(s.raw)
+			n, err = s.attempt.write(s.raw, rest, true)
+			if isTimeout(err) && queued(s.raw) < before {
+				// The kernel says that there is room only once a good part of
+				// its buffer is free. Meanwhile the peer took something.
+				err = nil
+			}
 		} else {
-			n, err = s.conn.Write(rest[:min(len(rest), 16<<10)])
+			n, err = s.conn.Write(rest[:min(len(rest), chunk)])
 		}
 		written += n
 		if err != nil {

@@ -4,35 +4,45 @@ import (
 	"io"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const canWriteRaw = true
 
-// tryWrite makes one attempt that does not block.
-func tryWrite(raw syscall.RawConn, p []byte) (n int, err error) {
-	outer := raw.Write(func(fd uintptr) bool {
-		n, err = write(int(fd), p)
-		return true // also when the socket is full: never wait here
-	})
-	if outer != nil {
-		return 0, outer
-	}
-	if err == syscall.EAGAIN {
-		return 0, nil
-	}
-	return n, err
+// attempt is a write(2) on a raw connection. It lives as long as its socket,
+// since a function that is made for each write, and what it returns, would
+// cost each delivery three allocations.
+type attempt struct {
+	p    []byte
+	n    int
+	err  error
+	wait bool
+	run  func(fd uintptr) bool
 }
 
-// waitWrite waits until the socket takes something, or its deadline.
-func waitWrite(raw syscall.RawConn, p []byte) (n int, err error) {
-	outer := raw.Write(func(fd uintptr) bool {
-		n, err = write(int(fd), p)
-		return err != syscall.EAGAIN
-	})
-	if outer != nil {
-		return 0, outer
+func (a *attempt) init() {
+	a.run = func(fd uintptr) bool {
+		a.n, a.err = write(int(fd), a.p)
+		// Unless it is to wait, it is done also when the socket is full.
+		return !a.wait || a.err != syscall.EAGAIN
 	}
-	return n, err
+}
+
+// write makes one attempt. With wait it waits until the socket takes
+// something, or its deadline; without, it never blocks, and a full socket
+// takes 0 bytes.
+func (a *attempt) write(raw syscall.RawConn, p []byte, wait bool) (int, error) {
+	a.p, a.n, a.err, a.wait = p, 0, nil, wait
+	err := raw.Write(a.run)
+	a.p = nil // the frame is not this socket's to keep
+	if err != nil {
+		return 0, err
+	}
+	if a.err == syscall.EAGAIN {
+		return 0, nil
+	}
+	return a.n, a.err
 }
 
 func write(fd int, p []byte) (int, error) {
@@ -50,13 +60,23 @@ func write(fd int, p []byte) (int, error) {
 	}
 }
 
-// setUserTimeout has the kernel give up on a peer that acknowledges nothing:
-// a dead one would else hold its small heartbeats in the buffer for a quarter
-// of an hour before a write fails.
-func setUserTimeout(raw syscall.RawConn, deadline time.Duration) {
-	const tcpUserTimeout = 18 // of linux/tcp.h
+// queued returns how many bytes the peer has not acknowledged yet; 0 where the
+// kernel does not tell.
+func queued(raw syscall.RawConn) (n int) {
 	_ = raw.Control(func(fd uintptr) {
-		// Where it cannot be set, the kernel's own timeout counts.
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int((deadline + 20*time.Second).Milliseconds()))
+		n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	})
+	return n
+}
+
+// tune has the kernel give up on a peer that acknowledges nothing (a dead one
+// would else hold its small heartbeats in the buffer for a quarter of an hour
+// before a write fails), and take no more than maxUnsent from a viewer's
+// stream before that is sent. Where an option cannot be set, the kernel's own
+// bound counts.
+func tune(raw syscall.RawConn, deadline time.Duration) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((deadline + 20*time.Second).Milliseconds()))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
 	})
 }

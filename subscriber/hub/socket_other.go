@@ -11,6 +11,12 @@ import (
 // Elsewhere every connection takes the ordinary way: a goroutine that writes.
 const canWriteRaw = false
 
-func tryWrite(syscall.RawConn, []byte) (int, error)  { return 0, errors.ErrUnsupported }
-func waitWrite(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
-func setUserTimeout(syscall.RawConn, time.Duration)  {}
+type attempt struct{}
+
+func (*attempt) init() {}
+
+func (*attempt) write(syscall.RawConn, []byte, bool) (int, error) { return 0, errors.ErrUnsupported }
+
+func queued(syscall.RawConn) int { return 0 }
+
+func tune(syscall.RawConn, time.Duration) {}

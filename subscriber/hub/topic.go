@@ -25,13 +25,16 @@ type topic struct {
 	refs   int
 	linger *time.Timer
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// viewers are those that get every event; latest those that may skip.
 	viewers []*viewer
+	latest  latestState
 	// inbox holds what the subscription brought and run has not yet taken.
 	inbox      []message
 	inboxBytes int
-	// stale says that the stream has to be read from the head on.
-	stale bool
+	// stale says that the stream has to be read from the head on; doubted,
+	// that somebody wants it to be, but can wait until others do, too.
+	stale, doubted bool
 	// wanted is the lowest seq that somebody waits for; 0: nobody does.
 	wanted int64
 	// changed says that there may be something for viewers.
@@ -48,10 +51,11 @@ type topic struct {
 	merged          chan struct{}
 
 	// frames that all viewers at one place share
-	snapFrames, endFrames [encodings]sharedFrame
-	batch                 sharedBatch
+	snapFrames, bareFrames, endFrames [encodings]sharedFrame
 
-	// arrived is when the oldest undelivered message came. Only run uses it.
+	batches [encodings]sharedBatches
+
+	// arrived is when the undelivered messages came. Only run uses it.
 	arrived []time.Time
 }
 
@@ -64,16 +68,6 @@ type message struct {
 type sharedFrame struct {
 	gen   uint32
 	pos   progress.Position
-	bytes []byte
-}
-
-// sharedBatch is the updates from one seq to another in one piece.
-type sharedBatch struct {
-	gen      uint32
-	enc      Encoding
-	from, to int64
-	// full says that what comes after to does not belong to the batch.
-	full  bool
 	bytes []byte
 }
 
@@ -117,6 +111,12 @@ func (t *topic) reread() {
 	t.signal()
 }
 
+// doubt has the stream read soon, together for all who ask. The mutex is held.
+func (t *topic) doubt() {
+	t.doubted = true
+	t.signal()
+}
+
 // request has the stream read from an older seq on. The mutex is held.
 func (t *topic) request(seq int64) {
 	if t.wanted == 0 || seq < t.wanted {
@@ -140,18 +140,30 @@ func (t *topic) run(ctx context.Context, before <-chan struct{}) {
 	t.mu.Unlock()
 
 	var viewers []*viewer
-	var retry <-chan time.Time
+	var retry, later <-chan time.Time
 	var failures int
+	var lastDoubt time.Time
 	relist := t.relistTimer()
 	defer relist.Stop()
 	for ctx.Err() == nil {
+		now := time.Now()
 		t.mu.Lock()
 		t.drainInbox()
 		if t.changed {
 			viewers = append(viewers[:0], t.viewers...)
 			t.changed = false
+			t.latest.due = true
 		}
+		var wait time.Duration
+		viewers, wait = t.passLatest(viewers, now)
 		reads := t.stale || t.wanted > 0
+		if t.doubted && !reads {
+			if rest := doubtEvery - now.Sub(lastDoubt); rest <= 0 {
+				reads, lastDoubt = true, now
+			} else if wait == 0 || rest < wait {
+				wait = rest
+			}
+		}
 		t.mu.Unlock()
 
 		t.round(viewers)
@@ -168,10 +180,15 @@ func (t *topic) run(ctx context.Context, before <-chan struct{}) {
 				retry = time.After(backoff(failures))
 			}
 		}
+		if wait > 0 && later == nil {
+			later = time.After(wait)
+		}
 		select {
 		case <-t.wake:
 		case <-retry:
 			retry = nil
+		case <-later:
+			later = nil
 		case <-relist.C:
 			t.resync()
 			relist.Reset(t.hub.opts.RelistEvery)
@@ -196,6 +213,11 @@ func (t *topic) round(viewers []*viewer) {
 		}
 	}
 	t.arrived = t.arrived[:0]
+	t.mu.Lock()
+	for i := range t.batches {
+		t.batches[i].release()
+	}
+	t.mu.Unlock()
 }
 
 // subscribe returns once the subscription is confirmed.
@@ -260,8 +282,14 @@ func (t *topic) accept(m message) {
 func (t *topic) add(c *Conn, w Want, stays bool) *viewer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := &viewer{conn: c, topic: t, want: w, stays: stays, gen: t.gen, index: len(t.viewers), confirm: t.begun + 1}
-	t.viewers = append(t.viewers, v)
+	list := t.list(w.Latest)
+	v := &viewer{conn: c, topic: t, want: w, stays: stays, gen: t.gen, index: len(*list), confirm: t.begun + 1}
+	*list = append(*list, v)
+	if w.Latest {
+		// It may have come to a topic that has had no pass yet.
+		t.latest.due = true
+		t.signal()
+	}
 	return v
 }
 
@@ -272,12 +300,20 @@ func (t *topic) remove(v *viewer) {
 	if v.index < 0 {
 		return
 	}
-	last := len(t.viewers) - 1
-	t.viewers[v.index] = t.viewers[last]
-	t.viewers[v.index].index = v.index
-	t.viewers[last] = nil
-	t.viewers = t.viewers[:last]
+	list := t.list(v.want.Latest)
+	last := len(*list) - 1
+	(*list)[v.index] = (*list)[last]
+	(*list)[v.index].index = v.index
+	(*list)[last] = nil
+	*list = (*list)[:last]
 	v.index = -1
+}
+
+func (t *topic) list(latest bool) *[]*viewer {
+	if latest {
+		return &t.latest.viewers
+	}
+	return &t.viewers
 }
 
 // maxBatch bounds what one write takes, and with it what one slow viewer
@@ -328,53 +364,10 @@ func (t *topic) next(v *viewer) (batch, then []byte, end bool) {
 	return batch, nil, v.phase == ended
 }
 
-// updates is the way of nearly every delivery: all that follows the viewer's
-// position, in one piece that viewers at the same place share.
-func (t *topic) updates(v *viewer) ([]byte, int) {
-	r := &t.ring
-	head := r.head().Seq
-	if !t.ready || v.phase != live || v.gen != t.gen || v.want.Run != "" || v.want.Latest ||
-		t.name.Kind == progress.TopicTag || v.pos.Seq < r.base.Seq || v.pos.Seq >= head {
-		return nil, 0
-	}
-	enc := v.conn.enc
-	from := v.pos.Seq + 1
-	if s := &t.batch; s.gen == t.gen && s.enc == enc && s.from == from && (s.to == head || s.full) {
-		v.pos = r.at(s.to).pos
-		return s.bytes, int(s.to - s.from + 1)
-	}
-	size, to := 0, from-1
-	for to < head {
-		e := r.at(to + 1)
-		if e.closed {
-			break
-		}
-		frame := t.updateFrame(e, enc)
-		if size > 0 && size+len(frame) > maxBatch {
-			break
-		}
-		size += len(frame)
-		to++
-	}
-	if to < from {
-		return nil, 0
-	}
-	bytes := t.updateFrame(r.at(from), enc)
-	if to > from {
-		joined := make([]byte, 0, size)
-		for seq := from; seq <= to; seq++ {
-			joined = append(joined, r.at(seq).enc[enc]...)
-		}
-		bytes = joined
-	}
-	t.batch = sharedBatch{gen: t.gen, enc: enc, from: from, to: to, full: to < head, bytes: bytes}
-	v.pos = r.at(to).pos
-	return bytes, int(to - from + 1)
-}
-
 func (t *topic) updateFrame(e *entry, enc Encoding) []byte {
 	if e.enc[enc] == nil {
 		e.enc[enc] = encodeFrame(enc, t.name, KindUpdate, &e.pos, e.data)
+		t.ring.bytes += len(e.enc[enc])
 	}
 	return e.enc[enc]
 }
@@ -398,38 +391,4 @@ func (t *topic) shared(f *sharedFrame, pos progress.Position, make func(*progres
 		*f = sharedFrame{gen: t.gen, pos: pos, bytes: make(&pos)}
 	}
 	return f.bytes
-}
-
-// snapshotFrame returns the snapshot at the head, with the records of the
-// open outputs, or nil while something for it is being read.
-func (t *topic) snapshotFrame(enc Encoding) []byte {
-	r := &t.ring
-	snap, ok := r.snapshot()
-	if !ok {
-		t.reread()
-		return nil
-	}
-	if from := snap.OutputFrom; from > 0 && from <= r.base.Seq && from >= r.readable() {
-		t.request(from)
-		return nil
-	}
-	return t.shared(&t.snapFrames[enc], r.head(), func(pos *progress.Position) []byte {
-		s := *snap
-		if s.Seq == 0 {
-			s.V, s.WorkflowID = progress.Version, t.name.Name
-		}
-		s.Records = nil
-		if from := s.OutputFrom; from > 0 {
-			if r.base.Seq >= from {
-				// Not all of the output is to be had. The snapshot says so.
-				s.FirstSeq = max(s.FirstSeq, r.base.Seq+1)
-			}
-			for _, e := range r.entries[max(0, from-r.base.Seq-1):] {
-				if e.about().Type.IsRecord() {
-					s.Records = append(s.Records, e.data)
-				}
-			}
-		}
-		return encodeFrame(enc, t.name, KindSnapshot, pos, marshal(&s))
-	})
 }

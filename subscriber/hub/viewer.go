@@ -28,7 +28,7 @@ const (
 	snapshotting
 	// live: pos is the last position delivered; events after it come next.
 	live
-	// ending: the end frame comes next.
+	// ending: the end frame comes next, whatever happens meanwhile.
 	ending
 	// ended: nothing more comes on this connection.
 	ended
@@ -50,11 +50,15 @@ type viewer struct {
 	// placed says that something was delivered, so that pos counts.
 	placed bool
 	pos    progress.Position
+	// end is the frame that an ending viewer gets.
+	end []byte
 	// confirm is the number of the first reading begun after the viewer came.
 	confirm uint64
 	// chain is the chain of want.Run, once known.
 	chain   string
 	scanned bool
+	// pass is the last one in which a viewer that may skip was served.
+	pass uint64
 }
 
 // step returns the viewer's next frame, or nil when there is none for now.
@@ -77,7 +81,9 @@ func (t *topic) step(v *viewer) (frame []byte, moved bool) {
 		if v.stays {
 			v.phase = live
 		}
-		return t.endFrame(v.conn.enc), true
+		frame = v.end
+		v.end = nil
+		return frame, true
 	case live:
 		return t.stepLive(v)
 	}
@@ -88,9 +94,13 @@ func (t *topic) step(v *viewer) (frame []byte, moved bool) {
 // one now. It returns the gap where there is one, and false while older
 // events are being read. Topic.mu is held, and the topic is ready.
 func (t *topic) settle(v *viewer) (gap []byte, ok bool) {
+	if v.phase == ending {
+		return nil, true // it has had the snapshot that this end belongs to
+	}
 	if v.gen != t.gen {
-		// The history is another one. The viewer is placed anew where it was.
-		if v.placed && v.phase != ended {
+		// The history is another one. The viewer is placed anew where it was,
+		// unless it waits for a snapshot anyway.
+		if v.placed && v.phase == live {
 			at := v.pos
 			v.want.After, v.want.Bad = &at, false
 			v.phase = placing
@@ -115,16 +125,11 @@ func (t *topic) stepSnapshot(v *viewer) ([]byte, bool) {
 	if !t.scanForRun(v) {
 		return nil, false
 	}
-	frame := t.snapshotFrame(v.conn.enc)
+	frame := t.snapshotFrame(v.conn.enc, v.want.Latest)
 	if frame == nil {
 		return nil, false
 	}
-	v.pos, v.placed, v.phase = t.ring.head(), true, live
-	v.want.After, v.want.Bad = nil, false
-	if t.ring.closed() && v.endsWith(t.ring.snap.RunID, t.ring.snap.Chain) {
-		v.phase = ending
-	}
-	return frame, true
+	return frame, t.snapshotted(v, t.ring.head())
 }
 
 func (t *topic) stepLive(v *viewer) ([]byte, bool) {
@@ -133,17 +138,18 @@ func (t *topic) stepLive(v *viewer) ([]byte, bool) {
 	switch {
 	case v.pos.Seq >= head.Seq:
 		return nil, false
+	case v.want.Latest:
+		return t.stepLatest(v)
 	case v.pos.Seq < r.base.Seq:
 		v.phase = snapshotting
-		if v.want.Latest {
-			return t.stepSnapshot(v)
-		}
 		return t.gapFrame(v, ReasonSlow), false
-	case v.want.Latest && head.Seq > v.pos.Seq+1:
-		v.phase = snapshotting
-		return t.stepSnapshot(v)
 	}
-	e := r.at(v.pos.Seq + 1)
+	return t.stepEvent(v)
+}
+
+// stepEvent returns the event that follows the viewer's position.
+func (t *topic) stepEvent(v *viewer) ([]byte, bool) {
+	e := t.ring.at(v.pos.Seq + 1)
 	v.pos, v.placed = e.pos, true
 	v.passes(e)
 	if e.closed {
@@ -165,6 +171,12 @@ func (v *viewer) passes(e *entry) {
 	if about := e.about(); about.RunID == v.want.Run {
 		v.chain = about.Chain
 	}
+}
+
+// toEnd has the viewer, which is at the head, get the end that the head is.
+// The frame is chosen now: the next chain may begin before it goes out.
+func (t *topic) toEnd(v *viewer) {
+	v.phase, v.end = ending, t.endFrame(v.conn.enc)
 }
 
 // endsWith reports whether the end of this chain, which closed with this

@@ -43,10 +43,10 @@ type Topic struct {
 // lastRead is how long the end of a stream may take to reach the client.
 const lastRead = 3 * time.Second
 
-// Serve answers the request with a stream. It returns at once for a hijacked
-// connection, else when the stream has ended. An error means that nothing
-// was answered.
-func Serve(w http.ResponseWriter, r *http.Request, h *hub.Hub, o Options) error {
+// Serve answers the request with a stream, in the place that was taken for
+// it. It returns at once for a hijacked connection, else when the stream has
+// ended. An error means that nothing was answered.
+func Serve(w http.ResponseWriter, r *http.Request, place *hub.Place, o Options) error {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	// Whatever stands between must neither keep, compress nor collect it.
@@ -56,10 +56,10 @@ func Serve(w http.ResponseWriter, r *http.Request, h *hub.Hub, o Options) error 
 	hello := fmt.Appendf(nil, "retry: %d\n\n", o.Retry.Milliseconds())
 	if r.ProtoMajor == 1 && r.TLS == nil {
 		if hj, ok := w.(http.Hijacker); ok {
-			return serveHijacked(hj, header, hello, h, o)
+			return serveHijacked(hj, header, hello, place, o)
 		}
 	}
-	return serveOrdinary(w, r, hello, h, o)
+	return serveOrdinary(w, r, hello, place, o)
 }
 
 // transport is what both ways share.
@@ -105,7 +105,7 @@ type direct struct {
 	conn net.Conn
 }
 
-func serveHijacked(hj http.Hijacker, header http.Header, hello []byte, h *hub.Hub, o Options) error {
+func serveHijacked(hj http.Hijacker, header http.Header, hello []byte, place *hub.Place, o Options) error {
 	// The answer ends with the connection, as in HTTP/1.0: so frames can be
 	// written as they are, without a chunk around each viewer's batch.
 	var first bytes.Buffer
@@ -122,12 +122,11 @@ func serveHijacked(hj http.Hijacker, header http.Header, hello []byte, h *hub.Hu
 	}
 	_ = conn.SetDeadline(time.Time{}) // those of the request are over
 	t := &direct{transport: transport{o}, Socket: hub.NewSocket(conn, o.WriteDeadline), conn: conn}
-	c, err := h.NewConn(t)
+	c, err := place.NewConn(t, first.Bytes())
 	if err != nil {
 		_ = conn.Close() // drained between the check and here; it reconnects
 		return nil
 	}
-	c.Send(first.Bytes())
 	go read(t, c)
 	if !t.Direct() {
 		c.ServeInBackground() // until the reader ends it
@@ -166,15 +165,14 @@ type ordinary struct {
 	deadline time.Duration
 }
 
-func serveOrdinary(w http.ResponseWriter, r *http.Request, hello []byte, h *hub.Hub, o Options) error {
+func serveOrdinary(w http.ResponseWriter, r *http.Request, hello []byte, place *hub.Place, o Options) error {
 	t := &ordinary{transport: transport{o}, w: w, rc: http.NewResponseController(w), deadline: o.WriteDeadline}
-	c, err := h.NewConn(t)
+	c, err := place.NewConn(t, hello)
 	if err != nil {
 		return err
 	}
 	defer c.Closed(hub.CloseClient)
 	w.WriteHeader(http.StatusOK)
-	c.Send(hello)
 	follow(c, o)
 	c.Serve(r.Context())
 	return nil
@@ -183,14 +181,29 @@ func serveOrdinary(w http.ResponseWriter, r *http.Request, hello []byte, h *hub.
 func (t *ordinary) Direct() bool                 { return false }
 func (t *ordinary) TryWrite([]byte) (int, error) { return 0, http.ErrNotSupported }
 
-func (t *ordinary) Write(p []byte) (int, error) {
-	// A server that cannot set deadlines has its own.
-	_ = t.rc.SetWriteDeadline(time.Now().Add(t.deadline))
-	n, err := t.w.Write(p)
-	if err != nil {
-		return n, err
+// chunk is how much is written under one deadline, so that a client that is
+// slow but alive is not taken for stuck.
+const chunk = 4 << 10
+
+// Write leaves no deadline behind: over HTTP/2 it would reset the stream once
+// it is over, though nothing is being written. A server that cannot set
+// deadlines has its own.
+func (t *ordinary) Write(p []byte) (written int, err error) {
+	defer func() {
+		if err == nil {
+			_ = t.rc.SetWriteDeadline(time.Time{})
+		}
+	}()
+	for written < len(p) {
+		_ = t.rc.SetWriteDeadline(time.Now().Add(t.deadline))
+		n, err := t.w.Write(p[written:min(len(p), written+chunk)])
+		written += n
+		if err != nil {
+			return written, err
+		}
 	}
-	return n, t.rc.Flush()
+	_ = t.rc.SetWriteDeadline(time.Now().Add(t.deadline))
+	return written, t.rc.Flush()
 }
 
 // Finish has nothing to do: the handler returns.

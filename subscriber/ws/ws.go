@@ -59,10 +59,11 @@ type transport struct {
 	unanswered atomic.Int32
 }
 
-// Serve answers the request with a WebSocket and serves it until it ends. An
-// error means that the handshake failed; it has been answered. The caller has
-// checked that the request's origin may connect.
-func Serve(w http.ResponseWriter, r *http.Request, h *hub.Hub, o Options) error {
+// Serve answers the request with a WebSocket, in the place that was taken for
+// it, and returns once it is open. An error means that the handshake failed;
+// it has been answered. The caller has checked that the request's origin may
+// connect.
+func Serve(w http.ResponseWriter, r *http.Request, place *hub.Place, o Options) error {
 	t := &transport{o: o}
 	hw := &hijacker{ResponseWriter: w, t: t}
 	lib, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
@@ -77,23 +78,24 @@ func Serve(w http.ResponseWriter, r *http.Request, h *hub.Hub, o Options) error 
 	}
 	t.lib = lib
 	lib.SetReadLimit(o.MaxMessage)
-	c, err := h.NewConn(t)
+	c, err := place.NewConn(t, nil)
+	hw.conn.hub = c
+	close(hw.conn.ready)
 	if err != nil {
 		t.sock.Close()
 		return nil // drained between the check and here; it reconnects
 	}
-	hw.conn.hub.Store(c)
+	if o.Quiet {
+		c.Shut(hub.CloseEnd)
+	} else {
+		o.Begin(c) // before the client's own messages are read
+	}
 	// The handler returns, so that its stack and the server's buffers go; the
 	// reader is the connection's own goroutine, and the hub waits for it.
 	go t.read(c)
 	if !t.direct {
 		c.ServeInBackground() // until the reader ends it
 	}
-	if o.Quiet {
-		c.Shut(hub.CloseEnd)
-		return nil
-	}
-	o.Begin(c)
 	return nil
 }
 
@@ -202,7 +204,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	_ = raw.SetDeadline(time.Time{}) // those of the request are over
 	h.t.sock = hub.NewSocket(raw, h.t.o.WriteDeadline)
 	h.t.direct = h.t.sock.Direct()
-	h.conn = &conn{Conn: raw, sock: h.t.sock}
+	h.conn = &conn{Conn: raw, sock: h.t.sock, ready: make(chan struct{})}
 	// What the client sent right behind its request is not lost.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	h.conn.early = append([]byte(nil), early...)
@@ -215,7 +217,10 @@ type conn struct {
 	net.Conn
 	sock  *hub.Socket
 	early []byte
-	hub   atomic.Pointer[hub.Conn]
+	// hub is nil if the connection was not let in. It is set when ready is
+	// closed; the library may have something to write before.
+	hub   *hub.Conn
+	ready chan struct{}
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -229,11 +234,11 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write takes whole control frames: the library's buffer is larger than any.
 func (c *conn) Write(p []byte) (int, error) {
-	h := c.hub.Load()
-	if h == nil {
+	<-c.ready
+	if c.hub == nil {
 		return 0, net.ErrClosed
 	}
-	if err := h.Control(p); err != nil {
+	if err := c.hub.Control(p); err != nil {
 		return 0, net.ErrClosed
 	}
 	return len(p), nil

@@ -1,0 +1,117 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+func BenchmarkEncode(b *testing.B) {
+	data := newWire().next()
+	pos := progress.Position{Epoch: 1767225600000, Seq: 7, Check: "3f2a9c01"}
+	for enc, name := range map[Encoding]string{SSE: "SSE", SSEMany: "SSEMany", WebSocket: "WebSocket", WebSocketMany: "WebSocketMany"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				encodeFrame(enc, workflow("order-42"), KindUpdate, &pos, data)
+			}
+		})
+	}
+}
+
+// BenchmarkRing has one published event read, compared and put into a ring
+// that is full, so that one is folded and leaves.
+func BenchmarkRing(b *testing.B) {
+	s := newStage(b)
+	for range 2 * s.top.ring.maxLen {
+		s.top.accept(message{data: s.wire.next()})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.top.accept(message{data: s.wire.next()})
+	}
+}
+
+// BenchmarkAttach has a viewer come to a topic that is there, and go.
+func BenchmarkAttach(b *testing.B) {
+	for _, tt := range []struct {
+		name string
+		want func(s *stage) Want
+	}{
+		{"new", func(*stage) Want { return Want{} }},
+		{"resume", func(s *stage) Want { return after(s.top.ring.entries[100].pos) }},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			s := newStage(b)
+			for range s.top.ring.maxLen {
+				s.top.accept(message{data: s.wire.next()})
+			}
+			s.hub.topics[s.top.name] = s.top
+			s.top.refs++ // it does not end with its last viewer
+			want := tt.want(s)
+			b.ReportAllocs()
+			for b.Loop() {
+				c, err := connect(s.hub, &discard{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := c.Follow(s.top.name, want); err != nil {
+					b.Fatal(err)
+				}
+				c.Closed(CloseClient)
+			}
+			if s.hub.Metrics().Deliveries.Load() < int64(b.N) {
+				b.Error("not all got something")
+			}
+		})
+	}
+}
+
+// BenchmarkDeliver has one event go to all viewers of a topic: to sockets
+// that take everything and cost nothing, and to real ones.
+func BenchmarkDeliver(b *testing.B) {
+	report := func(b *testing.B, viewers int) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*viewers), "ns/delivery")
+	}
+	for _, viewers := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint("discard/", viewers), func(b *testing.B) {
+			s := newStage(b)
+			for range viewers {
+				s.add(b, &discard{}, Want{})
+			}
+			for b.Loop() {
+				s.deliver(1)
+			}
+			report(b, viewers)
+		})
+	}
+	b.Run("loopback/100", func(b *testing.B) {
+		s := newStage(b)
+		for range 100 {
+			conn, peer := tcpPair(b)
+			go func() { _, _ = io.Copy(io.Discard, peer) }()
+			s.add(b, &socketPipe{sock: NewSocket(conn, time.Second)}, Want{})
+		}
+		for b.Loop() {
+			s.deliver(1)
+		}
+		report(b, 100)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		s.hub.Drain(ctx)
+	})
+}
+
+// socketPipe is a transport on a real socket.
+type socketPipe struct {
+	pipe
+	sock *Socket
+}
+
+func (p *socketPipe) Direct() bool                   { return true }
+func (p *socketPipe) TryWrite(b []byte) (int, error) { return p.sock.TryWrite(b) }
+func (p *socketPipe) Write(b []byte) (int, error)    { return p.sock.Write(b) }

@@ -1,0 +1,109 @@
+package hub
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// tcpPair returns both ends of a connection.
+func tcpPair(t testing.TB) (ours, peer *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	dialed, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer = dialed.(*net.TCPConn)
+	t.Cleanup(func() { _, _ = accepted.Close(), dialed.Close() })
+	return accepted.(*net.TCPConn), peer
+}
+
+// fill writes until the socket takes nothing more, and returns how much.
+func fill(t testing.TB, s *Socket) (total int) {
+	t.Helper()
+	p := make([]byte, 64<<10)
+	for {
+		n, err := s.TryWrite(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return total
+		}
+		total += n
+	}
+}
+
+// A socket that was full once and has recovered is like any other, however
+// much later the next event comes.
+func TestSocketRecovers(t *testing.T) {
+	const deadline = 200 * time.Millisecond
+	conn, peer := tcpPair(t)
+	s := NewSocket(conn, deadline)
+	fill(t, s)
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	if n, err := s.Write(make([]byte, 1<<20)); err != nil || n != 1<<20 {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	time.Sleep(2 * deadline) // nothing happens: that is the point
+	if n, err := s.TryWrite([]byte("x")); n != 1 || err != nil {
+		t.Errorf("after the deadline: %d, %v", n, err)
+	}
+}
+
+// After a write has run into its deadline, a last word can still be tried.
+func TestSocketAfterItsDeadline(t *testing.T) {
+	conn, peer := tcpPair(t)
+	s := NewSocket(conn, 50*time.Millisecond)
+	fill(t, s)
+	if _, err := s.Write([]byte("more")); !isTimeout(err) {
+		t.Fatalf("got %v", err)
+	}
+	if n, err := s.TryWrite([]byte("last")); n != 0 || err != nil {
+		t.Errorf("while it is full: %d, %v", n, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	waitUntil(t, "room", func() bool {
+		n, err := s.TryWrite([]byte("last"))
+		return n == 4 && err == nil
+	})
+}
+
+// The kernel keeps little of what a viewer does not take.
+func TestUnsentIsBounded(t *testing.T) {
+	conn, peer := tcpPair(t)
+	_ = peer.SetReadBuffer(16 << 10)
+	if total := fill(t, NewSocket(conn, time.Second)); total > 4*maxUnsent {
+		t.Errorf("the kernel took %d bytes for a viewer that takes nothing", total)
+	}
+}
+
+func TestTryWriteAllocatesNothing(t *testing.T) {
+	conn, peer := tcpPair(t)
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	s := NewSocket(conn, time.Second)
+	frame := make([]byte, 200)
+	if n := testing.AllocsPerRun(100, func() { _, _ = s.TryWrite(frame) }); n > 0 {
+		t.Errorf("%v allocations for each write", n)
+	}
+}
+
+// waitUntil waits for a condition outside a bubble.
+func waitUntil(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not %s", what)
+		}
+	}
+}
