@@ -64,6 +64,7 @@ func Run(ctx context.Context, args []string, env settings.Env, stdout, stderr io
 	}
 	logger := c.Log.Logger(stderr)
 	redislog.Use(logger)
+	tuneGC(env)
 	return Serve(ctx, c, logger, Hooks{Started: func(addr string) { logger.Info("subscriber ready", "addr", addr) }})
 }
 

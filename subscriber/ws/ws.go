@@ -192,8 +192,8 @@ type hijacker struct {
 // A control frame has up to 125 bytes of payload and 2 of header; in a buffer
 // that holds more, each is one write. Reads are small: pongs and requests.
 const (
-	libWriteBuffer = 256
-	libReadBuffer  = 512
+	libWriteBuffer = 144
+	libReadBuffer  = 128
 )
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
