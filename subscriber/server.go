@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/subscriber/hub"
 )
@@ -79,6 +81,10 @@ func New(o Options) (*Server, error) {
 // Handler serves all routes. Streams live between Start and Stop.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// HTTP2 is what a server of the Handler needs to end HTTP/2 connections whose
+// socket takes nothing.
+func (s *Server) HTTP2() *http.HTTP2Config { return httpserve.HTTP2(s.o.Config.WriteDeadline) }
+
 // Hub is for measurements and tests.
 func (s *Server) Hub() *hub.Hub { return s.hub }
 
@@ -90,7 +96,12 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.started {
 		return nil
 	}
+	var secure *tls.Config
 	if addr := s.o.Config.Addr; addr != "" {
+		var err error
+		if secure, err = s.o.Config.LoadTLS(s.o.Logger); err != nil {
+			return err
+		}
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
@@ -109,12 +120,14 @@ func (s *Server) Start(ctx context.Context) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         secure,
+		HTTP2:             s.HTTP2(),
 		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelWarn),
 	}
 	s.served = make(chan struct{})
 	go func() {
 		defer close(s.served)
-		if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := httpserve.Accept(s.server, s.listener); !errors.Is(err, http.ErrServerClosed) {
 			s.o.Logger.Error("the listener failed", "error", err)
 		}
 	}()

@@ -4,6 +4,7 @@ package httpserve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,11 @@ type Options struct {
 	// WriteTimeout bounds an answer; 0 is none, for servers of streams, which
 	// bound their writes themselves.
 	WriteTimeout time.Duration
+	// TLS has the server speak TLS, and HTTP/2 to those who ask for it; nil is
+	// plain HTTP/1.1. See [TLS].
+	TLS *tls.Config
+	// HTTP2 bounds HTTP/2 connections; see [HTTP2]. Nil: as net/http does.
+	HTTP2 *http.HTTP2Config
 	// Grace bounds how long Serve waits for answers under way; 0 is 5 s.
 	Grace time.Duration
 	// Drain, if set, is called when Serve is to end, before it takes no more
@@ -51,6 +57,8 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		WriteTimeout:      o.WriteTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         o.TLS,
+		HTTP2:             o.HTTP2,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	if o.WriteTimeout == 0 {
@@ -58,7 +66,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		server.ReadTimeout = 0
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- Accept(server, l) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -78,4 +86,12 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// Accept is the server's Serve, or its ServeTLS where it has a TLSConfig.
+func Accept(s *http.Server, l net.Listener) error {
+	if s.TLSConfig != nil {
+		return s.ServeTLS(l, "", "")
+	}
+	return s.Serve(l)
 }
