@@ -162,6 +162,12 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.stopped = true
+	if s.server != nil {
+		// The socket of an HTTP/2 connection is not the hub's to close, and
+		// where it takes nothing its streams would wait for it.
+		cut := context.AfterFunc(ctx, func() { _ = s.server.Close() })
+		defer cut()
+	}
 	err := s.Drain(ctx)
 	if s.server != nil {
 		if e := s.server.Shutdown(ctx); e != nil {

@@ -76,7 +76,11 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 	defer cancel()
 	var err error
 	if o.Drain != nil {
+		// What is drained may wait for a connection that only the server can
+		// close: the socket of an HTTP/2 client that takes nothing.
+		cut := context.AfterFunc(stopCtx, func() { _ = server.Close() })
 		err = o.Drain(stopCtx)
+		cut()
 	}
 	if e := server.Shutdown(stopCtx); e != nil {
 		// The grace is over: whoever is still connected is cut off.

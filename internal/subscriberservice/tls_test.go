@@ -30,7 +30,7 @@ func TestServeTLS(t *testing.T) {
 	}()
 	base := "https://" + <-addr
 	for _, proto := range []int{1, 2} {
-		transport := &http.Transport{TLSClientConfig: files.Client, ForceAttemptHTTP2: proto == 2}
+		transport := &http.Transport{TLSClientConfig: files.Client.Clone(), ForceAttemptHTTP2: proto == 2}
 		if proto == 1 {
 			transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 		}
