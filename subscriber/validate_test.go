@@ -88,21 +88,24 @@ func underFaults(t *testing.T, lossy bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	var writer, faults, clients sync.WaitGroup
-	writer.Go(func() { w.write(ctx, t, store, chains, perChain) })
 	stopFaults := make(chan struct{})
 	faults.Go(func() { nodes.faults(stopFaults, lossy) })
+	writer.Go(func() {
+		w.write(ctx, t, store, chains, perChain, func() {
+			close(stopFaults)
+			faults.Wait()
+		})
+	})
 
 	seen := make([][]observed, viewers)
 	for i := range viewers {
 		clients.Go(func() {
-			v := &viewer{nodes: nodes, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
+			v := &viewer{pick: nodes.pick, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
 			v.run(ctx)
 			seen[i] = v.conns
 		})
 	}
 	writer.Wait()
-	close(stopFaults)
-	faults.Wait()
 	clients.Wait()
 	if ctx.Err() != nil {
 		t.Errorf("it took too long")
@@ -122,8 +125,9 @@ func underFaults(t *testing.T, lossy bool) {
 }
 
 // write writes chains of events until all are written; each is tried until
-// Redis has taken it.
-func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store, chains, perChain int) {
+// Redis has taken it. Before the last one it calls quiet: what is lost behind
+// that, no viewer can see.
+func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store, chains, perChain int, quiet func()) {
 	number := int64(0)
 	for chain := range chains {
 		r := newRun(t, store, "w", fmt.Sprint("run-", chain))
@@ -134,6 +138,9 @@ func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store
 				typ = progress.TypeStarted
 			case perChain - 1:
 				typ = progress.TypeClosed
+			}
+			if chain == chains-1 && i == perChain-1 {
+				quiet()
 			}
 			number++
 			e := r.event(typ, func(e *progress.Event) { e.Message = strconv.FormatInt(number, 10) })
@@ -249,7 +256,10 @@ func (c *cluster) faults(stop <-chan struct{}, lossy bool) {
 // viewer follows the workflow as a careful client does: it reconnects, on
 // any node, from the last position it saw.
 type viewer struct {
-	nodes *cluster
+	// pick returns where to connect to.
+	pick func(n int) string
+	// via is how; nil: as everybody does.
+	via   *http.Client
 	truth *truth
 	ws    bool
 	slow  bool
@@ -276,14 +286,17 @@ func (v *viewer) run(ctx context.Context) {
 func (v *viewer) follow(ctx context.Context, o *observed) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	base := v.nodes.pick(v.rand.IntN(2))
+	base, via := v.pick(v.rand.IntN(2)), http.DefaultClient
+	if v.via != nil {
+		via = v.via
+	}
 	query := ""
 	if o.after != "" {
 		query = "?after=" + o.after
 	}
 	var c client
 	if v.ws {
-		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/w/ws"+query, nil)
+		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/w/ws"+query, &websocket.DialOptions{HTTPClient: via})
 		if err != nil {
 			o.status = -1
 			if res != nil {
@@ -294,7 +307,7 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 		}
 		c = &wsClient{conn: conn, ctx: ctx, cancel: cancel}
 	} else {
-		res, err := request(ctx, http.DefaultClient, base+"/v1/workflows/w/stream"+query)
+		res, err := request(ctx, via, base+"/v1/workflows/w/stream"+query)
 		if err != nil {
 			o.status = -1
 			time.Sleep(5 * time.Millisecond)
