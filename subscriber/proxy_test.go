@@ -21,6 +21,8 @@ type proxy struct {
 	listener net.Listener
 	targets  []string
 	wait     sync.WaitGroup
+	// gate is held by who lets no answer through.
+	gate sync.RWMutex
 
 	mu    sync.Mutex
 	next  int
@@ -113,9 +115,21 @@ func (p *proxy) serve(client net.Conn) {
 		_, _ = io.Copy(server, client) // either end may go
 		_ = server.(*net.TCPConn).CloseWrite()
 	}()
-	_, _ = io.Copy(client, server)
+	_, _ = io.Copy(gated{&p.gate, client}, server)
 	_ = client.Close() // ends the other direction
 	<-done
+}
+
+// gated writes while the gate is open.
+type gated struct {
+	gate *sync.RWMutex
+	to   io.Writer
+}
+
+func (g gated) Write(p []byte) (int, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.to.Write(p)
 }
 
 // traveller is a client that knows which connections it made.
