@@ -59,6 +59,10 @@ func (t *running) resume(ctx context.Context, a *Attach) error {
 	if err != nil {
 		return err
 	}
+	spent, err := t.spent()
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	var written publish.Stretch
 	writes := make(chan error, 1)
@@ -79,6 +83,15 @@ func (t *running) resume(ctx context.Context, a *Attach) error {
 	if err != nil {
 		return err
 	}
+	now, err := t.spent()
+	if err != nil {
+		return err
+	}
+	share := func(now, before proc.CPU) float64 {
+		return now.Sub(before).Total.Seconds() / time.Since(begin).Seconds()
+	}
+	a.Busy = busy(share(now.server, spent.server), share(now.load, spent.load), share(now.redis, spent.redis))
+	a.First = t.viewers.First()
 	a.Wait, a.Published = t.viewers.Ready(), int64(written.Each)
 	head := t.pub.Heads()[0]
 	for i := range t.Viewers {
@@ -103,9 +116,10 @@ func (t *running) resume(ctx context.Context, a *Attach) error {
 }
 
 // notViewers are commands that are none of the subscriber's, who may only read:
-// what the store writes beside the script, now and then, and the question how
-// many there were.
-var notViewers = []string{"info", "zadd", "zrem", "hset", "hdel", "expire", "pexpire", "eval", "script|load"}
+// those that write, and the question how many there were.
+var notViewers = []string{
+	"info", "eval", "evalsha", "script|load", "hset", "hdel", "xadd", "publish", "zadd", "zrem", "expire", "pexpire",
+}
 
 // commands returns the number of calls by command since the server started.
 func commands(ctx context.Context, rdb *redis.Client) (map[string]int64, error) {

@@ -77,8 +77,10 @@ type Result struct {
 
 // Attach is what it took to attach all viewers.
 type Attach struct {
-	// Wait is from connect to ready, over all viewers; Seconds until all were.
+	// Wait is from connect to ready, over all viewers, First to the first
+	// frame; Seconds until all were ready.
 	Wait    latency.Summary `json:"wait"`
+	First   latency.Summary `json:"first"`
 	Seconds float64         `json:"seconds"`
 	// Commands are the calls that Redis answered meanwhile, by command,
 	// without those that the events took. Of resuming viewers only.
@@ -89,6 +91,8 @@ type Attach struct {
 	Expected  int64 `json:"expected"`
 	// Seen is what resuming viewers got, until all was there.
 	Seen *viewers.Counts `json:"seen,omitempty"`
+	// Busy says how busy the cores were meanwhile. Of resuming viewers only.
+	Busy string `json:"busy,omitempty"`
 }
 
 // Failures counts what resuming viewers lack of every event since their
@@ -151,7 +155,10 @@ func (p *PhaseResult) Saturated() string {
 	if p.Seconds == 0 {
 		return "nothing was measured"
 	}
-	server, load, redis := p.CPUSeconds/p.Seconds, p.LoadCPUSeconds/p.Seconds, p.RedisCPUSeconds/p.Seconds
+	return busy(p.CPUSeconds/p.Seconds, p.LoadCPUSeconds/p.Seconds, p.RedisCPUSeconds/p.Seconds)
+}
+
+func busy(server, load, redis float64) string {
 	which := "neither core"
 	switch s, l := server >= saturated, load+redis >= saturated; {
 	case s && l:

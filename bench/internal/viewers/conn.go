@@ -31,6 +31,7 @@ type viewer struct {
 	topic   int32
 	state   state
 	ready   bool
+	served  bool // had its first frame
 	chunked bool
 	chunks  chunks
 	// seq is the last event's; -1: not known.
@@ -289,6 +290,10 @@ func (v *Viewers) frames(w *viewer, b []byte) ([]byte, error) {
 			}
 		case end, closing:
 			return nil, fmt.Errorf("the server ended the stream: %.200q", f.data)
+		}
+		if !w.served && f.kind != other && f.kind != ping {
+			w.served = true
+			v.first.Add(time.Since(w.began))
 		}
 		if !w.ready && w.seq >= v.goal && f.kind != other && f.kind != ping {
 			v.nowReady(w)

@@ -108,6 +108,7 @@ type Viewers struct {
 	counts   Counts
 	hist     latency.Histogram
 	ready    latency.Histogram // from connect to ready
+	first    latency.Histogram // from connect to the first frame
 	stopping bool
 	from     []Place // where viewers resume from, viewer i from from[i % len(from)]
 	goal     int64   // the seq that a resuming viewer must reach to be ready
@@ -224,7 +225,7 @@ func (v *Viewers) Open(n int, within time.Duration) error {
 func (v *Viewers) Resume(n int, from []Place, goal int64, within time.Duration) error {
 	v.do(func() {
 		v.from, v.goal = from, goal
-		v.counts, v.hist, v.ready = Counts{}, latency.Histogram{}, latency.Histogram{}
+		v.counts, v.hist, v.ready, v.first = Counts{}, latency.Histogram{}, latency.Histogram{}, latency.Histogram{}
 		v.settled.Store(0)
 	})
 	return v.Open(n, within)
@@ -293,6 +294,13 @@ func (v *Viewers) Counts() Counts {
 func (v *Viewers) Ready() latency.Summary {
 	var s latency.Summary
 	v.do(func() { s = v.ready.Summary() })
+	return s
+}
+
+// First returns how long viewers took from connect to their first frame.
+func (v *Viewers) First() latency.Summary {
+	var s latency.Summary
+	v.do(func() { s = v.first.Summary() })
 	return s
 }
 

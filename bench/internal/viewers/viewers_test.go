@@ -135,7 +135,7 @@ func TestResumeFromManyPositions(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := 2 * (20 - from[0].Seq - from[1].Seq)
-		if c := v.Counts(); c.Delivered != want || c.Lost+c.Duplicates+c.Closed != 0 || v.Ready().Count != 4 {
+		if c := v.Counts(); c.Delivered != want || c.Lost+c.Duplicates+c.Closed != 0 || v.Ready().Count != 4 || v.First().Count != 4 || v.First().Max > v.Ready().Max {
 			t.Errorf("want %d: %+v", want, c)
 		}
 	}
