@@ -72,10 +72,11 @@ func (b *bench) listen(ctx context.Context, round int, c trial.Config, n int) (m
 	if err == nil {
 		// The worker is a machine of its own, in earnest.
 		text, err = machine.Output(ctx, b.report.Cores.Load, filepath.Join(b.bin, "reports"), "-redis", b.redisAddr,
-			"-pause", (70 * time.Millisecond).String(), "-n", fmt.Sprint(n))
+			"-pause", (60 * time.Millisecond).String(), "-n", fmt.Sprint(n))
 	}
 	if err != nil {
 		cancel()
+		_ = hold.Close() // load is waited for until nothing can come any more
 		_, e := wait()
 		return 0, nil, errors.Join(err, e)
 	}

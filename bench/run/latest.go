@@ -21,7 +21,7 @@ func latest(ctx context.Context, b *bench) error {
 	n := pick(b, 1000, 100)
 	var phases []trial.Phase
 	for _, rate := range []float64{20, 200, 1000} {
-		phases = append(phases, trial.Phase{Rate: rate, For: pick(b, 2*time.Second, 300*time.Millisecond)})
+		phases = append(phases, trial.Phase{Rate: rate, For: pick(b, 1500*time.Millisecond, 300*time.Millisecond)})
 	}
 	for _, ws := range []bool{false, true} {
 		found := make([][]float64, len(phases))

@@ -17,7 +17,7 @@ const maxTopicsRatio = 1.3
 func topics(ctx context.Context, b *bench) error {
 	many, each := pick(b, 1000, 50), 8
 	viewers := many * each
-	phase := trial.Phase{Rate: 3, For: pick(b, 2*time.Second, 500*time.Millisecond)}
+	phase := trial.Phase{Rate: 3, For: pick(b, 1500*time.Millisecond, 500*time.Millisecond)}
 	for _, ws := range []bool{false, true} {
 		config := func(topics int) trial.Config {
 			return trial.Config{WebSocket: ws, Viewers: viewers, Topics: topics, Phases: []trial.Phase{phase}}
