@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
 )
@@ -140,10 +142,10 @@ func (p *Publisher) write(ctx context.Context, s *Stretch, w, of, each int, step
 		for i := w; i < n; i += of {
 			at := begin.Add(step*time.Duration(k) + step*time.Duration(i)/time.Duration(n))
 			times = append(times[:0], at)
-			if wait := time.Until(at); wait > 0 {
-				time.Sleep(wait)
+			if late := time.Since(at); late < 0 {
+				sleepUntil(at)
 			} else if n == 1 {
-				for len(times) < min(each-k, redisstore.MaxEvents) && time.Duration(len(times))*step <= -wait {
+				for len(times) < min(each-k, redisstore.MaxEvents) && time.Duration(len(times))*step <= late {
 					times = append(times, at.Add(step*time.Duration(len(times))))
 				}
 			}
@@ -155,4 +157,13 @@ func (p *Publisher) write(ctx context.Context, s *Stretch, w, of, each int, step
 		}
 	}
 	return nil
+}
+
+// sleepUntil returns at that time, or some microseconds later: time.Sleep is
+// late by up to a millisecond, which would stand in every latency.
+func sleepUntil(at time.Time) {
+	for wait := time.Until(at); wait > 0; wait = time.Until(at) {
+		ts := unix.NsecToTimespec(wait.Nanoseconds())
+		_ = unix.Nanosleep(&ts, nil) // a signal wakes it early
+	}
 }
