@@ -80,6 +80,8 @@ func TestMarkdownHasWhatIsJudged(t *testing.T) {
 		{Scenario: "cpu", What: "a|b", Floor: Value(7.8), Subscriber: Value(8.2), Unit: "µs", Check: &Check{Value: 1.05, Limit: 1.15, Unit: "x floor"}},
 		{Scenario: "cpu", What: "without a budget", Subscriber: Value(1)},
 		{Scenario: "append", What: "singly", Check: &Check{Value: .2, Limit: .25, AtLeast: true}},
+		{Scenario: "cpu", What: "  lost here", Check: &Check{Value: 3}},
+		{Scenario: "cpu", What: "  not lost", Check: &Check{Value: 0}},
 	}
 	var b strings.Builder
 	if err := r.Markdown(&b); err != nil {
@@ -87,13 +89,13 @@ func TestMarkdownHasWhatIsJudged(t *testing.T) {
 	}
 	for _, want := range []string{
 		`| a\|b | 7.80 µs | 8.20 µs | 1.05 x floor | ≤ 1.15 x floor | met |`, `| singly |  |  | 0.20 | ≥ 0.25 | **not met** |`,
-		"Some CPU, Linux 6.1, go1.26.",
+		"Some CPU, Linux 6.1, go1.26.", "| – lost here |  |  | 3 | ≤ 0 | **not met** |", "no event was lost",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q lacks %q", &b, want)
 		}
 	}
-	if text := b.String(); strings.Contains(text, "without a budget") || strings.Contains(text, r.ID) || strings.Contains(text, r.Began.Format("2006")) {
+	if text := b.String(); strings.Contains(text, "without a budget") || strings.Contains(text, "not lost") || strings.Contains(text, r.ID) || strings.Contains(text, r.Began.Format("2006")) {
 		t.Errorf("too much: %q", text)
 	}
 }
