@@ -49,9 +49,11 @@
 --   No cjson: Redis and embedded servers encode differently, so the writer
 --   sends every field that the fold needs beside the body. No shebang: an
 --   embedded server refuses it.
---   Everything is read and checked before the first write, and that is an
---   HSET: a server that is out of memory refuses it, and with it the whole.
---   Hence also DEL and HDEL come after it.
+--   Everything is read and checked before the first write, and that is one
+--   which the server itself may still refuse with nothing written: out of
+--   memory, no permission, an ID that is not above the stream's top. It is
+--   the first XADD, or for a new stream an HSET, since only DEL makes room
+--   for its XADD. Once something is written, a script is not refused memory.
 --   Publishing comes last and by pcall: a message is only a wake-up.
 
 local WIDTH, HEADER = 14, 18
@@ -157,9 +159,16 @@ local function readAll()
   end
 end
 
+-- The stream's last entry is the hash's last event, the very one: two
+-- histories may share a number.
+local function agree()
+  local head = '{"epoch":' .. h.epoch .. ',"seq":' .. h.seq .. ',"check":"' .. h.check .. '",'
+  return last[1] == h.seq .. '-0' and sub(last[2][2] or '', 1, #head) == head
+end
+
 -- A hash without a stream goes on: the stream was trimmed to nothing. Any
 -- other disagreement means that one of the two was lost or put back.
-local fresh = not exists or (last and last[1] ~= h.seq .. '-0')
+local fresh = not exists or (last and not agree())
 
 -- -------------------------------------------------------- fence and producer
 
@@ -422,21 +431,47 @@ for _, name in ipairs(FIELDS) do
   end
 end
 for name in pairs(changed) do put(name) end -- steps and outputs
-call(unpack(write))
-if #gone > 2 then call(unpack(gone)) end
-if fresh then call('DEL', stream, producers) end
-if #leaving > 0 then
-  for i = 1, #leaving, 1000 do
-    call('HDEL', producers, unpack(leaving, i, math.min(i + 999, #leaving)))
+
+seq = seq - #entries
+local function add(by, i)
+  if i == #entries and maxlen > 0 then
+    return by('XADD', stream, 'MAXLEN', '~', ARGV[6], (seq + i) .. '-0', 'e', entries[i])
+  end
+  return by('XADD', stream, (seq + i) .. '-0', 'e', entries[i])
+end
+
+-- A user who may do only half of it writes nothing. Asked of new producers
+-- only, since it takes time; servers before Redis 7 cannot tell.
+if (fresh or (number > 0 and not entry)) and redis.acl_check_cmd then
+  for _, need in ipairs({{'XADD', stream, '*', 'e', ''}, {'HSET', hash, 'v', '1'}, {'HDEL', hash, 'v'},
+    {'DEL', stream}, {'HSET', producers, 'p', '1'}, {'HDEL', producers, 'p'}, {'PEXPIRE', hash, '1'}}) do
+    if not redis.acl_check_cmd(unpack(need)) then
+      return redis.error_reply('NOPERM this user may not ' .. need[1] .. ' ' .. need[2] .. ', which an append needs; nothing was written')
+    end
   end
 end
-seq = seq - #entries
-for i, json in ipairs(entries) do
-  if i == #entries and maxlen > 0 then
-    call('XADD', stream, 'MAXLEN', '~', ARGV[6], (seq + i) .. '-0', 'e', json)
-  else
-    call('XADD', stream, (seq + i) .. '-0', 'e', json)
+if fresh then
+  call(unpack(write))
+  call('DEL', stream, producers)
+  add(call, 1)
+else
+  local answer = add(redis.pcall, 1)
+  if type(answer) == 'table' and answer.err then
+    if not string.find(answer.err, 'equal or smaller', 1, true) then return answer end
+    -- Later entries were there and were taken away by hand: the stream still
+    -- counts from them. What it holds is right, so it goes into a new one.
+    local held = call('XRANGE', stream, '-', '+')
+    call('DEL', stream)
+    for _, old in ipairs(held) do call('XADD', stream, old[1], unpack(old[2])) end
+    add(call, 1)
+    renew = true
   end
+  call(unpack(write))
+end
+for i = 2, #entries do add(call, i) end
+if #gone > 2 then call(unpack(gone)) end
+for i = 1, #leaving, 1000 do
+  call('HDEL', producers, unpack(leaving, i, math.min(i + 999, #leaving)))
 end
 if number > 0 then
   call('HSET', producers, producer, text(number + count - 1) .. ' ' .. h.seq .. ' ' .. check .. ' ' ..
