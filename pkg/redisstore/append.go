@@ -144,9 +144,11 @@ func (s *Store) refusal(a *Append, ans answer) error {
 	switch ans.code {
 	case "SUPERSEDED":
 		s.stats.superseded.Add(1)
+		s.index.refused(a.WorkflowID)
 		return fmt.Errorf("append to %s: %w", id, progress.ErrSuperseded)
 	case "CLOSED":
 		s.stats.closed.Add(1)
+		s.index.refused(a.WorkflowID)
 		return fmt.Errorf("append to %s: %w", id, progress.ErrClosed)
 	case "REOPENED":
 		s.stats.reopened.Add(1)

@@ -18,3 +18,6 @@ func Slot(key string) int        { return slotOf(key) }
 // Lasting says whether an error of the server is one that trying again gets
 // again.
 var Lasting = lasting
+
+// SetNow sets the store's clock. Call it before the store is used.
+func (s *Store) SetNow(now func() time.Time) { s.now = now }

@@ -35,7 +35,7 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	}
 	encoded := EncodeID(id)
 	n := shard(encoded)
-	// The score is read first: a run that begins meanwhile raises it, and is
+	// The score is read first: a run that begins meanwhile changes it, and is
 	// then not taken out below.
 	score, err := s.client.ZScore(ctx, s.keys.running(n), encoded).Result()
 	listed := err == nil
@@ -54,11 +54,11 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	switch {
 	case sum.WorkflowID == "":
 		if listed && s.now().Sub(time.UnixMilli(int64(score))) > pruneAfter {
-			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, int64(score))
+			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, formatScore(score))
 		}
 	case sum.Status.IsTerminal():
 		if listed {
-			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, int64(score))
+			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, formatScore(score))
 		}
 		s.writeLists(ctx, p, encoded, sum)
 	default:
@@ -130,7 +130,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 	}
 	type candidate struct {
 		set, member string
-		score       int64
+		score       string
 		hash        *redis.SliceCmd
 	}
 	var list []candidate
@@ -145,7 +145,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 			if err != nil {
 				id = member // no workflow has such an ID
 			}
-			list = append(list, candidate{set, member, int64(z.Score), p.HMGet(ctx, s.keys.workflow(id).hash, "seq", "tags")})
+			list = append(list, candidate{set, member, formatScore(z.Score), p.HMGet(ctx, s.keys.workflow(id).hash, "seq", "tags")})
 		}
 	}
 	if len(list) == 0 {
