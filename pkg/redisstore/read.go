@@ -109,7 +109,9 @@ func rawEvents(entries []redis.XMessage, epoch, last int64) []progress.RawEvent 
 }
 
 // Heads returns where the streams of the given workflows stand, as their
-// masters know; zero for one that does not exist. One pipeline per node.
+// masters know; zero for one that does not exist. One pipeline per node. One
+// whose hash is broken, or whose node does not answer, hides no other: it is
+// [progress.UnknownPosition]. It is an error when no node answers.
 func (s *Store) Heads(ctx context.Context, ids []string) ([]progress.Position, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -120,29 +122,57 @@ func (s *Store) Heads(ctx context.Context, ids []string) ([]progress.Position, e
 		}
 	}
 	cmds := make([]*redis.SliceCmd, len(ids))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// Each command has its own error.
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			cmds[i] = p.HMGet(ctx, s.keys.workflow(id).hash, "epoch", "seq", "check")
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, classify("read positions", err)
-	}
 	heads := make([]progress.Position, len(ids))
+	var unknown, away int
+	var first error
 	for i, cmd := range cmds {
-		v := cmd.Val()
-		epoch, _ := v[0].(string)
-		seq, _ := v[1].(string)
-		check, _ := v[2].(string)
-		if seq == "" {
+		pos, err := headOf(cmd)
+		if err == nil {
+			heads[i] = pos
 			continue
 		}
-		if heads[i], err = progress.ParsePosition(epoch + "-" + seq + "-" + check); err != nil {
-			return nil, fmt.Errorf("workflow %s: the hash is broken: %w", EncodeID(ids[i]), err)
+		heads[i] = progress.UnknownPosition
+		unknown++
+		if cmd.Err() != nil && !lasting(err) {
+			away++
+		}
+		if first == nil {
+			first = fmt.Errorf("workflow %s: %w", EncodeID(ids[i]), err)
 		}
 	}
+	if away == len(ids) {
+		return nil, classify("read positions", first)
+	}
+	if unknown > 0 {
+		s.opts.Logger.WarnContext(ctx, "some positions cannot be read", "workflows", unknown, "error", first)
+	}
 	return heads, nil
+}
+
+// headOf reads a position from the fields epoch, seq and check.
+func headOf(cmd *redis.SliceCmd) (progress.Position, error) {
+	v, err := cmd.Result()
+	if err != nil {
+		return progress.Position{}, err
+	}
+	epoch, _ := v[0].(string)
+	seq, _ := v[1].(string)
+	check, _ := v[2].(string)
+	if seq == "" {
+		return progress.Position{}, nil
+	}
+	pos, err := progress.ParsePosition(epoch + "-" + seq + "-" + check)
+	if err != nil {
+		return progress.Position{}, fmt.Errorf("the hash is broken: %w", err)
+	}
+	return pos, nil
 }
 
 // summaryFields are the fields of the hash that make a summary.

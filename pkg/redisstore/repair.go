@@ -119,15 +119,13 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		return nil
 	}
 	drawn := make(map[string]*redis.ZSliceCmd, len(sets))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// Each command has its own error.
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for set, d := range sets {
 			drawn[set] = p.ZRandMemberWithScores(ctx, set, d.n)
 		}
 		return nil
 	})
-	if err != nil {
-		return classify("prune", err)
-	}
 	type candidate struct {
 		set, member string
 		score       string
@@ -135,7 +133,11 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 	}
 	var list []candidate
 	p := s.client.Pipeline()
+	var failed error
 	for set, cmd := range drawn {
+		if err := cmd.Err(); err != nil {
+			failed = classify("prune "+set, err) // the others have their turn
+		}
 		for _, z := range cmd.Val() {
 			member, ok := z.Member.(string)
 			if !ok || s.now().Sub(time.UnixMilli(int64(z.Score))) <= pruneAfter {
@@ -149,7 +151,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		}
 	}
 	if len(list) == 0 {
-		return nil
+		return failed
 	}
 	_, _ = p.Exec(ctx) // each command has its own error
 	p = s.client.Pipeline()
@@ -170,10 +172,10 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		p.Eval(ctx, unindexSource, keys, c.member, c.score)
 	}
 	if p.Len() == 0 {
-		return nil
+		return failed
 	}
-	_, err = p.Exec(ctx)
-	return classify("prune", err)
+	_, err := p.Exec(ctx)
+	return errors.Join(failed, classify("prune", err))
 }
 
 // hasTag reads the hash's tags; of a broken list it says yes.

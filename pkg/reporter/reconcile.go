@@ -200,16 +200,24 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 	return result, nil
 }
 
-// running lists the workflows to look at, in order.
+// running lists the workflows to look at, in order. A part of the list that
+// cannot be read leaves the rest; it is an error when there is none.
 func (rec *reconciler) running(ctx context.Context) ([]string, error) {
 	var ids []string
+	var failed error
 	for id, err := range rec.store.Running(ctx) {
 		if err != nil {
-			return nil, fmt.Errorf("list the running workflows: %w", err)
+			failed = err
+			continue
 		}
 		if ids = append(ids, id); len(ids) == runningMax {
 			break
 		}
+	}
+	if failed != nil && len(ids) == 0 {
+		return nil, fmt.Errorf("list the running workflows: %w", failed)
+	} else if failed != nil {
+		rec.r.opt.logger.Warn("a part of the running workflows cannot be listed", "listed", len(ids), "error", failed)
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
