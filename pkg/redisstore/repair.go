@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	_ "embed" // renew.lua
 	"encoding/json"
 	"errors"
 	"slices"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/runcast/runcast/pkg/progress"
 )
+
+//go:embed renew.lua
+var renewSource string
 
 // pruneAfter is how long a listed workflow may be without a hash: the lists
 // are written first.
@@ -64,9 +68,7 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	default:
 		s.writeLists(ctx, p, encoded, sum)
 		k := s.keys.workflow(id)
-		for _, key := range []string{k.hash, k.stream, k.producers} {
-			p.PExpire(ctx, key, s.opts.TTLRunning)
-		}
+		p.Eval(ctx, renewSource, []string{k.hash, k.stream, k.producers}, s.opts.TTLRunning.Milliseconds())
 		p.PExpire(ctx, s.keys.running(n), s.opts.TTLRunning)
 		p.PExpire(ctx, s.keys.recent(n), s.opts.TTLRunning)
 	}
