@@ -112,7 +112,7 @@ func (s *Store) runAppend(ctx context.Context, a *Append, args []any) (Result, e
 		reply, err = appendScript.Eval(ctx, s.client, keys, args...).Result()
 	}
 	if err != nil {
-		err = classify("append", err)
+		err = s.classify("append", err)
 		if errors.Is(err, progress.ErrUnavailable) {
 			s.stats.unavailable.Add(1)
 		}

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -145,29 +146,35 @@ func TestWriterUser(t *testing.T) {
 	})
 }
 
-// user returns a store whose user has the given rules, on a client of its
-// own. The user ends with the test.
-func (h *harness) user(t testing.TB, rules ...string) *redisstore.Store {
+// addUser makes a user (password "pw") with the rules, and returns its name
+// and the address of a server. The user ends with the test.
+func (h *harness) addUser(t testing.TB, rules ...string) (name, addr string) {
 	t.Helper()
-	name := strings.NewReplacer("/", ".", " ", ".").Replace(t.Name())
+	name = strings.NewReplacer("/", ".", " ", ".").Replace(t.Name())
 	set := []any{"ACL", "SETUSER", name, "on", ">pw", "resetkeys", "resetchannels", "-@all"}
 	for _, rule := range rules {
 		set = append(set, rule)
 	}
 	h.each(t, func(ctx context.Context, c *redis.Client) error { return c.Do(ctx, set...).Err() })
-	var c redis.UniversalClient
-	if h.sharded {
-		c = redis.NewClusterClient(&redis.ClusterOptions{Addrs: testenv.Cluster(t).Addrs(), Username: name, Password: "pw", ContextTimeoutEnabled: true})
-	} else {
-		c = redis.NewClient(&redis.Options{Addr: testenv.Redis(t).Addr, Username: name, Password: "pw", ContextTimeoutEnabled: true})
-	}
-	s := redisstore.New(c, h.opts)
 	t.Cleanup(func() {
-		s.Close()
-		c.Close()
 		ctx := context.WithoutCancel(t.Context()) // which has ended by now
 		h.each(t, func(_ context.Context, c *redis.Client) error { return c.Do(ctx, "ACL", "DELUSER", name).Err() })
 	})
+	if h.sharded {
+		return name, testenv.Cluster(t).Addrs()[0]
+	}
+	return name, testenv.Redis(t).Addr
+}
+
+// user returns a store whose user has the given rules.
+func (h *harness) user(t testing.TB, rules ...string) *redisstore.Store {
+	t.Helper()
+	name, addr := h.addUser(t, rules...)
+	s, err := redisstore.Open(t.Context(), "redis://"+url.UserPassword(name, "pw").String()+"@"+addr, h.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 

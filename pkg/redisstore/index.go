@@ -394,7 +394,7 @@ func (x *indexer) write(ctx context.Context, ids []string, work []*dirtyWorkflow
 			case lasting(err):
 				x.failed(err) // the same for ever, so there is no use in trying again
 			case err != nil && !errors.Is(err, redis.Nil):
-				return classify("write tags", err)
+				return x.s.classify("write tags", err)
 			}
 		}
 		x.s.stats.indexWrites.Add(int64(len(ids)))
@@ -428,7 +428,7 @@ func (x *indexer) scores(ctx context.Context, ids []string, work []*dirtyWorkflo
 		case lasting(cmd.Err()):
 			x.failed(cmd.Err())
 		case cmd.Err() != nil:
-			return nil, classify("read lists", cmd.Err())
+			return nil, x.s.classify("read lists", cmd.Err())
 		default:
 			scores[i] = formatScore(cmd.Val())
 		}

@@ -31,5 +31,5 @@ func (s *Store) Leave(ctx context.Context, workflowID string, p Producer) error 
 	keys := []string{s.keys.workflow(workflowID).producers}
 	err := leaveScript.Run(ctx, s.client, keys,
 		EncodeID(p.Name), unixMilli(p.Started), max(p.Attempt, 0), nonce(p.Nonce)).Err()
-	return classify("leave", err)
+	return s.classify("leave", err)
 }

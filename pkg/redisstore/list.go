@@ -201,7 +201,7 @@ func (m *merge) next(ctx context.Context, n int) (page []member, more bool, err 
 				m.s.opts.Logger.WarnContext(ctx, "a part is left out of a list", "key", m.sets[set], "error", err)
 				continue // a key of a wrong type hides no other
 			} else if err != nil {
-				return nil, false, classify("list", err)
+				return nil, false, m.s.classify("list", err)
 			}
 			p := &parts[set]
 			p.full = len(cmds[i].Val()) == n
@@ -261,7 +261,7 @@ func (s *Store) TagSummaries(ctx context.Context, tag string, limit int) ([]prog
 	k := s.keys.tag(tag)
 	ids, err := s.client.ZRevRange(ctx, k.ids, 0, int64(limit)-1).Result()
 	if err != nil {
-		return nil, classify("list a tag", err)
+		return nil, s.classify("list a tag", err)
 	}
 	list := []progress.Summary{}
 	if len(ids) == 0 {
@@ -269,7 +269,7 @@ func (s *Store) TagSummaries(ctx context.Context, tag string, limit int) ([]prog
 	}
 	values, err := s.client.HMGet(ctx, k.summaries, ids...).Result()
 	if err != nil {
-		return nil, classify("list a tag", err)
+		return nil, s.classify("list a tag", err)
 	}
 	for i, v := range values {
 		text, ok := v.(string)
@@ -309,7 +309,7 @@ func (s *Store) runningShard(ctx context.Context, n int, yield func(string, erro
 			Min: min, Max: "+inf", Offset: offset, Count: scanPage,
 		}).Result()
 		if err != nil {
-			err = classify("list running workflows", err)
+			err = s.classify("list running workflows", err)
 			// A single server that is away is away for all shards.
 			others := s.cluster != nil || !errors.Is(err, progress.ErrUnavailable)
 			return yield("", err) && others && ctx.Err() == nil

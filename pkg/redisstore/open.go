@@ -24,8 +24,10 @@ import (
 // may follow as query parameters. A server that says that it is part of a
 // cluster is treated as one whatever the scheme.
 //
-// Open fails on a URL that it cannot read. It does not fail because Redis is
-// away: calls do, until it is back.
+// Open fails on a URL that it cannot read, and on options that read from
+// replicas. It does not fail because Redis is away: calls do, until it is
+// back. A cluster that is away and that the URL does not name as one is taken
+// for a single server; [Store.CheckServer] then says so.
 func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	c, err := dial(ctx, rawURL)
 	if err != nil {
@@ -39,6 +41,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 func dial(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
+		return nil, err
+	}
+	if err := refuseReplicas(u); err != nil {
 		return nil, err
 	}
 	base, kind, _ := strings.Cut(u.Scheme, "+")
@@ -125,10 +130,28 @@ func badURL(err error) error {
 }
 
 // isCluster asks the server, within a short bound; one that does not answer
-// is taken for a single one.
+// is taken for a single one. A user who may only read may not be allowed to
+// ask for INFO; on a cluster such a user needs CLUSTER in any case.
 func isCluster(ctx context.Context, c *redis.Client) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	info, err := c.Info(ctx, "cluster").Result()
-	return err == nil && infoField(info, "cluster_enabled") == "1"
+	if info, err := c.Info(ctx, "cluster").Result(); err == nil {
+		return infoField(info, "cluster_enabled") == "1"
+	}
+	return c.ClusterInfo(ctx).Err() == nil
+}
+
+// fromReplicas are options of the client that read from replicas, which may
+// be behind: a head that is read there says nothing of what was written.
+var fromReplicas = []string{"read_only", "route_by_latency", "route_randomly", "replica_only", "use_disconnected_replicas"}
+
+func refuseReplicas(u *url.URL) error {
+	q := u.Query()
+	for _, name := range fromReplicas {
+		// As the client reads it: anything but these is on, or an error.
+		if v := q.Get(name); q.Has(name) && v != "false" && v != "0" {
+			return badURL(fmt.Errorf("%s reads from replicas, which may be behind; leave it out", name))
+		}
+	}
+	return nil
 }

@@ -68,7 +68,7 @@ func (s *Store) read(ctx context.Context, id string, from int64, limit int) (pro
 		return nil
 	})
 	if err != nil {
-		return progress.View{}, classify("read", err)
+		return progress.View{}, s.classify("read", err)
 	}
 	if hash.Val()["seq"] == "" {
 		return progress.View{}, nil
@@ -148,7 +148,7 @@ func (s *Store) Heads(ctx context.Context, ids []string) ([]progress.Position, e
 		}
 	}
 	if away == len(ids) {
-		return nil, classify("read positions", first)
+		return nil, s.classify("read positions", first)
 	}
 	if unknown > 0 {
 		s.opts.Logger.WarnContext(ctx, "some positions cannot be read", "workflows", unknown, "error", first)
@@ -203,7 +203,7 @@ func (s *Store) summaries(ctx context.Context, ids []string) (list []progress.Su
 			broken[i] = fmt.Errorf("workflow %s: %w", EncodeID(ids[i]), err)
 			continue
 		} else if err != nil {
-			return nil, nil, classify("read summaries", err)
+			return nil, nil, s.classify("read summaries", err)
 		}
 		fields := make(map[string]string, len(summaryFields))
 		for j, v := range cmd.Val() {

@@ -44,7 +44,7 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	score, err := s.client.ZScore(ctx, s.keys.running(n), encoded).Result()
 	listed := err == nil
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return classify("repair", err)
+		return s.classify("repair", err)
 	}
 	sums, broken, err := s.summaries(ctx, []string{id})
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	}
 	if p.Len() > 0 {
 		if _, err := p.Exec(ctx); err != nil {
-			return classify("repair", err)
+			return s.classify("repair", err)
 		}
 	}
 	sum.WorkflowID = id // also of one that is gone, whose shard may have more
@@ -138,7 +138,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 	var failed error
 	for set, cmd := range drawn {
 		if err := cmd.Err(); err != nil {
-			failed = classify("prune "+set, err) // the others have their turn
+			failed = s.classify("prune "+set, err) // the others have their turn
 		}
 		for _, z := range cmd.Val() {
 			member, ok := z.Member.(string)
@@ -161,7 +161,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		if err := c.hash.Err(); lasting(err) {
 			continue // broken, which is not gone
 		} else if err != nil {
-			return classify("prune", err)
+			return s.classify("prune", err)
 		}
 		tag := sets[c.set].tag
 		if v := c.hash.Val(); v[0] != nil && (tag == "" || hasTag(v[1], tag)) {
@@ -177,7 +177,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		return failed
 	}
 	_, err := p.Exec(ctx)
-	return errors.Join(failed, classify("prune", err))
+	return errors.Join(failed, s.classify("prune", err))
 }
 
 // hasTag reads the hash's tags; of a broken list it says yes.

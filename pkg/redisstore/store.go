@@ -106,39 +106,44 @@ func (s *Store) Close() error {
 // Ping reports whether Redis answers; on a cluster, every master.
 func (s *Store) Ping(ctx context.Context) error {
 	if s.cluster != nil {
-		return classify("ping", s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		return s.classify("ping", s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 			return c.Ping(ctx).Err()
 		}))
 	}
-	return classify("ping", s.client.Ping(ctx).Err())
+	return s.classify("ping", s.client.Ping(ctx).Err())
 }
 
 // CheckServer reports a server that the contract does not work on: older than
-// Redis 7 on a cluster (sharded pub/sub) or 6.2 elsewhere, or one that may
-// evict keys. A server that does not tell is let through with a warning.
+// Redis 7 on a cluster (sharded pub/sub) or 6.2 elsewhere, one that may evict
+// keys, or a cluster that [Open] has taken for a single server because it was
+// away. A server that does not tell is let through with a warning.
 func (s *Store) CheckServer(ctx context.Context) error {
-	check := func(ctx context.Context, c *redis.Client) error {
-		info, err := c.Info(ctx, "server", "memory").Result()
-		if err != nil {
-			if _, refused := err.(redis.Error); refused {
-				s.opts.Logger.WarnContext(ctx, "the Redis server does not answer INFO; its version and eviction policy are not checked", "error", err)
-				return nil
-			}
-			return classify("check the Redis server", err)
-		}
-		if v := infoField(info, "redis_version"); v != "" && !atLeast(v, s.cluster != nil) {
-			return fmt.Errorf("the Redis server has version %s; needed is 6.2, or 7.0 on a cluster", v)
-		}
-		if p := infoField(info, "maxmemory_policy"); p != "" && p != "noeviction" {
-			return fmt.Errorf("the Redis server may evict keys (maxmemory-policy is %s), which loses progress; set it to noeviction", p)
-		}
-		return nil
-	}
 	if s.cluster != nil {
-		return s.cluster.ForEachMaster(ctx, check)
+		return s.cluster.ForEachMaster(ctx, s.checkServer)
 	}
 	if c, ok := s.client.(*redis.Client); ok {
-		return check(ctx, c)
+		return s.checkServer(ctx, c)
+	}
+	return nil
+}
+
+func (s *Store) checkServer(ctx context.Context, c *redis.Client) error {
+	// All of it: before Redis 7, INFO takes one section at most.
+	info, err := c.Info(ctx).Result()
+	if err != nil {
+		if _, refused := err.(redis.Error); !refused {
+			return s.classify("check the Redis server", err)
+		}
+		s.opts.Logger.WarnContext(ctx, "the Redis server does not answer INFO; its version and eviction policy are not checked", "error", err)
+	}
+	if s.cluster == nil && isCluster(ctx, c) {
+		return errCluster
+	}
+	if v := infoField(info, "redis_version"); v != "" && !atLeast(v, s.cluster != nil) {
+		return fmt.Errorf("the Redis server has version %s; needed is 6.2, or 7.0 on a cluster", v)
+	}
+	if p := infoField(info, "maxmemory_policy"); p != "" && p != "noeviction" {
+		return fmt.Errorf("the Redis server may evict keys (maxmemory-policy is %s), which loses progress; set it to noeviction", p)
 	}
 	return nil
 }
@@ -166,11 +171,17 @@ func atLeast(version string, cluster bool) bool {
 	return a > 6 || a == 6 && b >= 2
 }
 
+// errCluster: a client for one server talks to a node of a cluster.
+var errCluster = errors.New("the Redis server is part of a cluster, which could not be seen when the program started; start it again, or name the cluster as redis+cluster:// in the URL")
+
 // classify wraps an error of the client. What may pass when the call is made
 // again wraps [progress.ErrUnavailable] too.
-func classify(what string, err error) error {
+func (s *Store) classify(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if s.cluster == nil && redis.HasErrorPrefix(err, "MOVED") {
+		return fmt.Errorf("%s: %w: %w", what, errCluster, err)
 	}
 	if lasting(err) {
 		return fmt.Errorf("%s: %w", what, err)
