@@ -35,11 +35,13 @@ var ErrReopened = errors.New("the run reopens a closed chain")
 // Fence says which run an append speaks for, so that events of a superseded
 // run are refused. Run IDs have no order, so the time tells which is newer.
 type Fence struct {
-	// RunID and Chain are those of all events of the append; empty only for
-	// streams that no Temporal workflow stands behind.
+	// RunID and Chain are those of all events of the append. A program that
+	// no Temporal workflow stands behind names each of its executions, and
+	// says in RunTime when it began; one that runs only once may leave all
+	// three empty, and after its end the stream takes no more from it.
 	RunID, Chain string
 	// RunTime is the time, by Temporal, of the run's first live task. Zero:
-	// not known; then only events of the current run are taken.
+	// not known (or no run); then only events of the current run are taken.
 	RunTime time.Time
 	// Provisional marks a note that the run was queued, whose RunTime is the
 	// time of the note. It never supersedes an open run.
@@ -81,7 +83,9 @@ type Append struct {
 type Result struct {
 	// Position is that of the producer's last event.
 	Position progress.Position
-	// Duplicate: all of it had been written before.
+	// Duplicate: the append's number had been seen before, and nothing was
+	// written. Either it had been written, or a later one of its producer
+	// landed first and has counted it among the lost.
 	Duplicate bool
 	// Lost is how many earlier events of the producer the stream lacks.
 	Lost int64
@@ -149,6 +153,9 @@ func (s *Store) refusal(a *Append, ans answer) error {
 	case "CLOSED":
 		s.stats.closed.Add(1)
 		s.index.refused(a.WorkflowID)
+		if a.Fence.RunID == "" {
+			return fmt.Errorf("append to %s: %w; a program that runs again names each execution in the fence's RunID, with its RunTime", id, progress.ErrClosed)
+		}
 		return fmt.Errorf("append to %s: %w", id, progress.ErrClosed)
 	case "REOPENED":
 		s.stats.reopened.Add(1)

@@ -217,7 +217,8 @@ type Stats struct {
 	Appends, Events, Duplicates int64
 	// Refused counts refused appends by reason.
 	Superseded, Closed, Reopened, UnknownRun, ProducersFull int64
-	// Unavailable counts appends that failed without an answer.
+	// Unavailable counts appends that failed and may succeed when they are
+	// repeated: without an answer, or with one that passes, such as OOM.
 	Unavailable int64
 	// Lost counts the events that producers said they could not write.
 	Lost int64
