@@ -1,6 +1,9 @@
 package redisstore
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // AppendSource is the script, for the golden vectors.
 var AppendSource = appendSource
@@ -21,3 +24,12 @@ var Lasting = lasting
 
 // SetNow sets the store's clock. Call it before the store is used.
 func (s *Store) SetNow(now func() time.Time) { s.now = now }
+
+// LeaveArgs returns the ARGV of leave.lua.
+func LeaveArgs(p Producer) []string {
+	var args []string
+	for _, arg := range leaveArgs(p) {
+		args = append(args, fmt.Sprint(arg))
+	}
+	return args
+}
