@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,22 +22,17 @@ import (
 func (h *harness) allKeys(t testing.TB) []string {
 	t.Helper()
 	var keys []string
-	scan := func(ctx context.Context, c redis.Cmdable) error {
-		for it := c.Scan(ctx, 0, h.prefix+":*", 1000).Iterator(); it.Next(ctx); {
+	var mu sync.Mutex // a cluster's nodes are asked side by side
+	scan := func(ctx context.Context, c *redis.Client) error {
+		it := c.Scan(ctx, 0, h.prefix+":*", 1000).Iterator()
+		for it.Next(ctx) {
+			mu.Lock()
 			keys = append(keys, it.Val())
+			mu.Unlock()
 		}
-		return nil
+		return it.Err()
 	}
-	if cc, ok := h.client.(*redis.ClusterClient); ok {
-		for _, addr := range testenv.Cluster(t).Addrs() {
-			c := redis.NewClient(&redis.Options{Addr: addr})
-			_ = scan(t.Context(), c)
-			c.Close()
-		}
-		_ = cc
-	} else {
-		_ = scan(t.Context(), h.client)
-	}
+	h.each(t, scan)
 	slices.Sort(keys)
 	return slices.Compact(keys)
 }
@@ -250,15 +246,38 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// Keys that have expired are gone: a reader finds nothing, and a writer begins
+// a new stream and says what it lacks.
+func TestExpired(t *testing.T) {
+	const ttl = 300 * time.Millisecond
+	contract(t, redisstore.Options{TTLRunning: ttl, TTLClosed: ttl}, func(t *testing.T, h *harness) {
+		for _, closed := range []bool{false, true} {
+			id := fmt.Sprint("closed ", closed)
+			events := logs(id, "r", 2)
+			if closed {
+				events[1] = event(id, "r", progress.TypeClosed, nil)
+			}
+			before := h.append(t, numbered(1, events...))
+			eventually(t, "the workflow to expire", func() bool {
+				v, err := h.store.Read(t.Context(), id, 0, 0)
+				return err == nil && v.Snapshot.Seq == 0 && len(v.Events) == 0
+			})
+			if _, err := h.store.Snapshot(t.Context(), id); !errors.Is(err, progress.ErrNotFound) {
+				t.Errorf("closed %t: %v", closed, err)
+			}
+			after := h.append(t, numbered(3, logs(id, "r", 1)...))
+			if after.Position.Seq != 1 || after.Position.Epoch == before.Position.Epoch || after.Lost != 2 {
+				t.Errorf("closed %t: before %+v, after %+v", closed, before, after)
+			}
+		}
+	})
+}
+
 func TestEmptiedScriptCache(t *testing.T) {
 	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		for n := range int64(5) {
 			h.append(t, numbered(n+1, logs("id", "r", 1)...))
-			if cc, ok := h.client.(*redis.ClusterClient); ok {
-				_ = cc.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
-			} else {
-				h.client.ScriptFlush(t.Context())
-			}
+			h.each(t, func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
 			if err := h.store.Leave(t.Context(), "id", redisstore.Producer{Name: "other"}); err != nil {
 				t.Fatal(err)
 			}
@@ -315,6 +334,22 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	if res := h.append(t, numbered(last+1, logs("id", "r", 1)...)); res.Lost != 0 || res.Position.Seq != last+1 {
 		t.Fatalf("%+v", res)
+	}
+}
+
+// The suite says that it holds on Redis 7.
+func TestServersAreRedis7(t *testing.T) {
+	for _, s := range servers[:2] {
+		h := newHarness(t, s, redisstore.Options{})
+		h.each(t, func(ctx context.Context, c *redis.Client) error {
+			info, err := c.Info(ctx, "server").Result()
+			_, version, _ := strings.Cut(info, "redis_version:")
+			major, _, _ := strings.Cut(version, ".")
+			if n, _ := strconv.Atoi(major); err == nil && n < 7 {
+				err = fmt.Errorf("the tests' Redis server has version %.6q; needed is 7", version)
+			}
+			return err
+		})
 	}
 }
 
