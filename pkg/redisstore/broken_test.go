@@ -89,7 +89,6 @@ func TestOneMasterAway(t *testing.T) {
 	var ids []string
 	want := map[string]progress.Position{}
 	lost, shards := 0, 0
-	third := func(key string) int { return redisstore.Slot(key) * 3 / 16384 }
 	for i := range 30 {
 		id := fmt.Sprint("id-", i)
 		ids = append(ids, id)

@@ -63,6 +63,7 @@ func (h *harness) another(t testing.TB, o redisstore.Options) *redisstore.Store 
 		c = redis.NewClusterClient(&o)
 	case *redis.Client:
 		o := *own.Options()
+		o.PushNotificationProcessor = nil // a client has its own
 		c = redis.NewClient(&o)
 	}
 	o.Prefix = h.prefix

@@ -49,12 +49,23 @@ func (s *Store) read(ctx context.Context, id string, from int64, limit int) (pro
 	if err := progress.CheckWorkflowID(id); err != nil {
 		return progress.View{}, err
 	}
+	v, whole, err := s.readOnce(ctx, id, from, limit)
+	if err == nil && !whole {
+		v, _, err = s.readOnce(ctx, id, from, limit)
+	}
+	return v, err
+}
+
+// readOnce reports whole as false when events are missing that the hash knows
+// of. That is so while a cluster moves the keys to another node: the client
+// asks for the hash again there, after the stream was read here.
+func (s *Store) readOnce(ctx context.Context, id string, from int64, limit int) (v progress.View, whole bool, err error) {
 	k := s.keys.workflow(id)
 	var (
 		hash          *redis.MapStringStringCmd
 		first, events *redis.XMessageSliceCmd
 	)
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		hash = p.HGetAll(ctx, k.hash)
 		start := strconv.FormatInt(from, 10) + "-0"
 		switch {
@@ -68,27 +79,30 @@ func (s *Store) read(ctx context.Context, id string, from int64, limit int) (pro
 		return nil
 	})
 	if err != nil {
-		return progress.View{}, s.classify("read", err)
+		return progress.View{}, true, s.classify("read", err)
 	}
 	if hash.Val()["seq"] == "" {
-		return progress.View{}, nil
+		return progress.View{}, true, nil
 	}
 	snap, err := snapshotFromHash(hash.Val())
 	if err != nil {
-		return progress.View{}, fmt.Errorf("workflow %s: %w", EncodeID(id), err)
+		return progress.View{}, true, fmt.Errorf("workflow %s: %w", EncodeID(id), err)
 	}
-	v := progress.View{Snapshot: snap}
+	v = progress.View{Snapshot: snap}
 	v.Snapshot.FirstSeq = 0
 	if held := rawEvents(first.Val(), snap.Epoch, snap.Seq); len(held) > 0 {
 		v.Snapshot.FirstSeq = held[0].Seq
 	}
 	if events != nil {
 		v.Events = rawEvents(events.Val(), snap.Epoch, snap.Seq)
-		if len(v.Events) > 0 && v.Events[0].Seq < v.Snapshot.FirstSeq {
-			v.Snapshot.FirstSeq = v.Events[0].Seq // trimmed a moment ago
+		if n := len(v.Events); n > 0 {
+			if first := &v.Snapshot.FirstSeq; *first == 0 || v.Events[0].Seq < *first {
+				*first = v.Events[0].Seq // trimmed a moment ago
+			}
+			return v, n == limit || v.Events[n-1].Seq >= snap.Seq, nil
 		}
 	}
-	return v, nil
+	return v, true, nil
 }
 
 // rawEvents leaves out what does not belong to the snapshot beside it: the
