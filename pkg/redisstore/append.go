@@ -20,11 +20,16 @@ var appendSource string
 
 var appendScript = redis.NewScript(appendSource)
 
-// MaxEvents and MaxEventBytes bound one append: how many events it may hold,
-// and how long the JSON of each may be, without what the script puts in front.
+// The bounds of one append: how many events it may hold, and in bytes the
+// JSON of each, without what the script puts in front, and of all together,
+// since a server does nothing else while it writes them. A snapshot holds the
+// names and states (the JSON) of many steps, so these are shorter.
 const (
-	MaxEvents     = 256
-	MaxEventBytes = 256 << 10
+	MaxEvents      = 256
+	MaxEventBytes  = 256 << 10
+	MaxAppendBytes = 4 << 20
+	MaxStepBytes   = 1000
+	MaxStateBytes  = 64 << 10
 )
 
 // ErrReopened refuses an event of a new run of a closed chain, as a reset
@@ -244,11 +249,18 @@ func (s *Store) appendArgs(a *Append) ([]any, error) {
 		flag(a.Producer.Sparse),
 		a.WorkflowID,
 	)
+	total := 0
 	for i := range a.Events {
 		var err error
 		if args, err = appendEventArgs(args, &a.Events[i]); err != nil {
 			return nil, err
 		}
+		if body, ok := args[len(args)-eventArgs+1].([]byte); ok {
+			total += len(body)
+		}
+	}
+	if total > MaxAppendBytes {
+		return nil, fmt.Errorf("%w: an append of %d bytes of JSON; %d are allowed, so make it several", progress.ErrInvalid, total, MaxAppendBytes)
 	}
 	return args, nil
 }
@@ -288,7 +300,10 @@ func (a *Append) check() error {
 	return nil
 }
 
-// appendEventArgs adds the 14 arguments of one event. What the hash gets is
+// eventArgs is how many arguments one event has.
+const eventArgs = 14
+
+// appendEventArgs adds the arguments of one event. What the hash gets is
 // what a reader of the event's JSON gets: the same time, the same numbers,
 // text with what is not UTF-8 replaced.
 func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
@@ -299,10 +314,17 @@ func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
 	if len(body) > MaxEventBytes {
 		return nil, fmt.Errorf("%w: a %s event has %d bytes of JSON; %d are allowed", progress.ErrInvalid, e.Type, len(body), MaxEventBytes)
 	}
+	step := validText(e.Step)
+	if len(step) > MaxStepBytes {
+		return nil, fmt.Errorf("%w: the name of a step has %d bytes; %d are allowed", progress.ErrInvalid, len(step), MaxStepBytes)
+	}
 	var state, percent, tags string
 	if e.Type == progress.TypeStep {
 		if state, err = encodeState(e); err != nil {
 			return nil, err
+		}
+		if len(state) > MaxStateBytes {
+			return nil, fmt.Errorf("%w: the state of a step has %d bytes of JSON; %d are allowed", progress.ErrInvalid, len(state), MaxStateBytes)
 		}
 	}
 	if e.Percent != nil {
@@ -322,7 +344,7 @@ func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
 		attempt = strconv.Itoa(e.Attempt)
 	}
 	return append(args,
-		string(e.Type), body, formatTime(e.Time), string(e.Status), validText(e.Step), state, percent,
+		string(e.Type), body, formatTime(e.Time), string(e.Status), step, state, percent,
 		optional(e.Current), optional(e.Total), validText(e.Message), validText(e.Error), attempt,
 		validText(e.WorkflowType), tags,
 	), nil

@@ -29,7 +29,8 @@
 --        13 workflow type  14 tags (JSON array)
 --      body is the event's JSON without epoch, seq, check and lost; state is
 --      the step's JSON, from "status" on; both begin with '{"'. A body has
---      262144 bytes at most.
+--      262144 bytes at most, all bodies together 4194304, a state 65536, a
+--      step 1000.
 --
 -- Answer: a list of strings, its first the code.
 --   OK, DUPLICATE   epoch, seq, check (of the last event), lost, status and
@@ -59,7 +60,8 @@
 local WIDTH, HEADER = 14, 18
 local MAX = 1e14 -- below it numbers are exact, and turn into text as digits
 local MAX_STEPS = 100
-local MAX_BODY = 262144 -- bytes
+local MAX_BODY, MAX_BODIES = 262144, 4194304 -- bytes
+local MAX_STATE, MAX_STEP = 65536, 1000
 local FIRST_CHECK = '00000000'
 local TERMINAL = {completed = true, failed = true, canceled = true,
   terminated = true, timed_out = true, unknown = true}
@@ -114,6 +116,7 @@ end
 -- one that has not been read.
 local names = {'status', 'tags', 'closed_at', 'run_id', 'chain', 'epoch', 'seq', 'check', 'run_time'}
 local h = {}
+local bytes = 0
 for at = HEADER + 1, #ARGV, WIDTH do
   local kind, step = ARGV[at], ARGV[at + 4]
   if not TYPES[kind] or sub(ARGV[at + 1], 1, 2) ~= '{"' then
@@ -121,6 +124,10 @@ for at = HEADER + 1, #ARGV, WIDTH do
   end
   if #ARGV[at + 1] > MAX_BODY then
     return {'INVALID', 'an event has more than 262144 bytes'}
+  end
+  bytes = bytes + #ARGV[at + 1]
+  if #step > MAX_STEP or #ARGV[at + 5] > MAX_STATE then
+    return {'INVALID', 'a step has more than 1000 bytes, or its state more than 65536'}
   end
   if kind == 'progress' and not h.percent then
     -- Those that an event may take away, so that HDEL is called when needed.
@@ -142,6 +149,9 @@ for at = HEADER + 1, #ARGV, WIDTH do
       names[#names + 1] = 'output.' .. step
     end
   end
+end
+if bytes > MAX_BODIES then
+  return {'INVALID', 'the events have more than 4194304 bytes'}
 end
 local values = call('HMGET', hash, unpack(names))
 for i, name in ipairs(names) do h[name] = values[i] end
