@@ -95,7 +95,7 @@ func TestDuplicateWritesTheIndexes(t *testing.T) {
 	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		h.append(t, numbered(1, started("id", "tag")))
 		end := numbered(2, event("id", "r", progress.TypeClosed, nil))
-		args, err := h.store.AppendArgs(end, time.Now())
+		args, err := h.another(t, h.opts).AppendArgs(end, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

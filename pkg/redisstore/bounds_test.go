@@ -65,7 +65,7 @@ func TestEventsAreBounded(t *testing.T) {
 				if !errors.Is(err, progress.ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(tt.bound)) {
 					t.Errorf("want an error that names the bound, got %v", err)
 				}
-				args, err := h.store.AppendArgs(tt.longest, t0)
+				args, err := h.another(t, h.opts).AppendArgs(tt.longest, t0)
 				if err != nil {
 					t.Fatal(err)
 				}

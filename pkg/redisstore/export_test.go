@@ -8,7 +8,8 @@ import (
 // AppendSource is the script, for the golden vectors.
 var AppendSource = appendSource
 
-// AppendArgs returns the script's ARGV as the store would send it at now.
+// AppendArgs returns the script's ARGV as the store would send it at now. Call
+// it before the store is used.
 func (s *Store) AppendArgs(a Append, now time.Time) ([]any, error) {
 	s.now = func() time.Time { return now }
 	return s.appendArgs(&a)
