@@ -29,54 +29,72 @@ import (
 // back. A cluster that is away and that the URL does not name as one is taken
 // for a single server; [Store.CheckServer] then says so.
 func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
-	c, err := dial(ctx, rawURL)
+	c, t, err := dial(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
-	s := New(c, o)
+	s := newStore(c, t, o)
 	s.owned = true
 	return s, nil
 }
 
-func dial(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
+// dial also returns the topology of a cluster, which its client uses.
+func dial(ctx context.Context, rawURL string) (redis.UniversalClient, *topology, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := refuseReplicas(u); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	base, kind, _ := strings.Cut(u.Scheme, "+")
 	switch {
 	case kind == "sentinel":
-		return dialSentinel(u, base)
+		c, err := dialSentinel(u, base)
+		return c, nil, err
 	case kind == "cluster" || kind == "" && u.Query().Has("addr"):
 		u.Scheme = base
-		opt, err := redis.ParseClusterURL(u.String())
-		if err != nil {
-			return nil, badURL(err)
-		}
-		opt.ContextTimeoutEnabled = true
-		return redis.NewClusterClient(opt), nil
+		return dialCluster(u)
 	case kind != "":
-		return nil, badURL(fmt.Errorf("unknown scheme %q", u.Scheme))
+		return nil, nil, badURL(fmt.Errorf("unknown scheme %q", u.Scheme))
 	}
 	opt, err := redis.ParseURL(u.String())
 	if err != nil {
-		return nil, badURL(err)
+		return nil, nil, badURL(err)
 	}
 	opt.ContextTimeoutEnabled = true
 	c := redis.NewClient(opt)
 	if u.Scheme != "unix" && isCluster(ctx, c) {
 		_ = c.Close() // nothing is under way on it
-		cluster, err := redis.ParseClusterURL((&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host, RawQuery: u.RawQuery}).String())
-		if err != nil {
-			return nil, badURL(err)
-		}
-		cluster.ContextTimeoutEnabled = true
-		return redis.NewClusterClient(cluster), nil
+		return dialCluster(&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host, RawQuery: u.RawQuery})
 	}
-	return c, nil
+	return c, nil, nil
+}
+
+func dialCluster(u *url.URL) (redis.UniversalClient, *topology, error) {
+	opt, err := redis.ParseClusterURL(u.String())
+	if err != nil {
+		return nil, nil, badURL(err)
+	}
+	opt.ContextTimeoutEnabled = true
+	failFast(&opt.DialTimeout, &opt.ReadTimeout, &opt.DialerRetries)
+	t := newTopology(opt)
+	opt.ClusterSlots = t.clusterSlots // reads are not sent to replicas, which would need READONLY
+	return redis.NewClusterClient(opt), t, nil
+}
+
+// failFast sets what the URL leaves open. Where another server may take over,
+// waiting long for one that hangs is worse than asking again.
+func failFast(dial, read *time.Duration, dials *int) {
+	if *dial == 0 {
+		*dial = 2 * time.Second
+	}
+	if *read == 0 {
+		*read = 2 * time.Second
+	}
+	if *dials == 0 {
+		*dials = 1
+	}
 }
 
 // parseURL hides the password that url.Parse would put into its error. A
@@ -122,6 +140,7 @@ func dialSentinel(u *url.URL, scheme string) (redis.UniversalClient, error) {
 		return nil, badURL(err)
 	}
 	opt.ContextTimeoutEnabled = true
+	failFast(&opt.DialTimeout, &opt.ReadTimeout, &opt.DialerRetries)
 	return redis.NewFailoverClient(opt), nil
 }
 

@@ -22,7 +22,7 @@ const (
 	DefaultTTLClosed    = 24 * time.Hour
 	DefaultMaxLen       = 1000
 	DefaultMaxProducers = 1000
-	DefaultPingEvery    = 5 * time.Second
+	DefaultPingEvery    = time.Second
 )
 
 // Options configures a [Store]. The zero value of each field is its default.
@@ -70,21 +70,33 @@ func (o Options) withDefaults() Options {
 // Store reads and writes the progress of workflows. It is safe for use by
 // many goroutines.
 type Store struct {
-	client  redis.UniversalClient
-	cluster *redis.ClusterClient // nil unless client is one
-	opts    Options
-	keys    keyspace
-	publish string // PUBLISH or SPUBLISH
-	index   *indexer
-	stats   counters
-	owned   bool             // whether Close closes client
-	now     func() time.Time // for candidate epochs and index scores
+	client   redis.UniversalClient
+	single   *redis.Client        // client, unless it is a cluster's
+	cluster  *redis.ClusterClient // nil unless client is one
+	topology *topology            // nil unless cluster is set
+	opts     Options
+	keys     keyspace
+	publish  string // PUBLISH or SPUBLISH
+	index    *indexer
+	stats    counters
+	owned    bool             // whether Close closes client
+	now      func() time.Time // for candidate epochs and index scores
 }
 
 // New returns a store on a client that the caller keeps and closes. Close the
-// store first.
+// store first. The client is a [redis.Client], also one for Sentinel, or a
+// [redis.ClusterClient].
 func New(c redis.UniversalClient, o Options) *Store {
-	s := &Store{client: c, opts: o.withDefaults(), keys: newKeyspace(o.Prefix), publish: "PUBLISH", now: time.Now}
+	var t *topology
+	if cc, ok := c.(*redis.ClusterClient); ok {
+		t = newTopology(cc.Options())
+	}
+	return newStore(c, t, o)
+}
+
+func newStore(c redis.UniversalClient, t *topology, o Options) *Store {
+	s := &Store{client: c, topology: t, opts: o.withDefaults(), keys: newKeyspace(o.Prefix), publish: "PUBLISH", now: time.Now}
+	s.single, _ = c.(*redis.Client)
 	if cc, ok := c.(*redis.ClusterClient); ok {
 		// On a cluster PUBLISH goes to every node; SPUBLISH stays in its slot.
 		s.cluster, s.publish = cc, "SPUBLISH"
@@ -97,10 +109,14 @@ func New(c redis.UniversalClient, o Options) *Store {
 // and closes the connections if [Open] made them. Close subscriptions first.
 func (s *Store) Close() error {
 	s.index.stop()
+	var err error
 	if s.owned {
-		return s.client.Close()
+		err = s.client.Close()
 	}
-	return nil
+	if s.topology != nil {
+		s.topology.close()
+	}
+	return err
 }
 
 // Ping reports whether Redis answers; on a cluster, every master.
@@ -186,6 +202,11 @@ func (s *Store) classify(what string, err error) error {
 	if lasting(err) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	if answer := redis.Error(nil); s.cluster != nil && !errors.As(err, &answer) {
+		// The client looks for a master's successor only when a node tells it
+		// to, and one that is away tells nothing.
+		s.cluster.ReloadState(context.Background())
+	}
 	return fmt.Errorf("%s: %w: %w", what, progress.ErrUnavailable, err)
 }
 
@@ -231,9 +252,10 @@ type Stats struct {
 	IndexWrites, IndexErrors, IndexDropped, IndexForgotten int64
 	// Messages were received by subscriptions; Unwanted ones arrived for a
 	// topic just removed. Reconnects counts connections that were lost,
-	// Rerouted topics that moved to another node, Resyncs topics told to
-	// read, PongsMissed connections taken for dead.
-	Messages, Unwanted, Reconnects, Rerouted, Resyncs, PongsMissed int64
+	// Rerouted topics that looked for their node anew, Resyncs topics told to
+	// read, PongsMissed connections taken for dead, SubscribeRefused commands
+	// that a node answered with an error other than that the slot has moved.
+	Messages, Unwanted, Reconnects, Rerouted, Resyncs, PongsMissed, SubscribeRefused int64
 }
 
 type counters struct {
@@ -242,7 +264,7 @@ type counters struct {
 	unavailable, lost, publishFailed                        atomic.Int64
 	indexWrites, indexErrors, indexDropped, indexForgotten  atomic.Int64
 	messages, unwanted, reconnects, rerouted, resyncs       atomic.Int64
-	pongsMissed                                             atomic.Int64
+	pongsMissed, subscribeRefused                           atomic.Int64
 }
 
 // Stats returns the counts so far.
@@ -257,5 +279,6 @@ func (s *Store) Stats() Stats {
 		IndexForgotten: c.indexForgotten.Load(),
 		Messages:       c.messages.Load(), Unwanted: c.unwanted.Load(), Reconnects: c.reconnects.Load(),
 		Rerouted: c.rerouted.Load(), Resyncs: c.resyncs.Load(), PongsMissed: c.pongsMissed.Load(),
+		SubscribeRefused: c.subscribeRefused.Load(),
 	}
 }
