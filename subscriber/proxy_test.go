@@ -215,6 +215,7 @@ func TestBehindAProxy(t *testing.T) {
 		travellers[i] = newTraveller(t)
 		clients.Go(func() {
 			v := &viewer{
+				id:   "w",
 				pick: func(int) string { return address }, via: travellers[i].Client, truth: w,
 				ws: i%2 == 1, rand: rand.New(rand.NewPCG(2, uint64(i))),
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -100,7 +101,7 @@ func underFaults(t *testing.T, lossy bool) {
 	seen := make([][]observed, viewers)
 	for i := range viewers {
 		clients.Go(func() {
-			v := &viewer{pick: nodes.pick, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
+			v := &viewer{id: "w", pick: nodes.pick, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
 			v.run(ctx)
 			seen[i] = v.conns
 		})
@@ -256,6 +257,7 @@ func (c *cluster) faults(stop <-chan struct{}, lossy bool) {
 // viewer follows the workflow as a careful client does: it reconnects, on
 // any node, from the last position it saw.
 type viewer struct {
+	id string // of the workflow
 	// pick returns where to connect to.
 	pick func(n int) string
 	// via is how; nil: as everybody does.
@@ -263,8 +265,11 @@ type viewer struct {
 	truth *truth
 	ws    bool
 	slow  bool
-	rand  *rand.Rand
-	conns []observed
+	// rand is what it goes away by; nil: it stays, and n is 0.
+	rand *rand.Rand
+	// onFrame gets each frame; it may be nil.
+	onFrame func(frame)
+	conns   []observed
 }
 
 func (v *viewer) run(ctx context.Context) {
@@ -284,9 +289,13 @@ func (v *viewer) run(ctx context.Context) {
 
 // follow is one connection. Now and then the viewer itself goes away.
 func (v *viewer) follow(ctx context.Context, o *observed) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	n, frames, within := 0, math.MaxInt, 2*time.Minute
+	if v.rand != nil {
+		n, frames, within = v.rand.IntN(2), 20+v.rand.IntN(400), 30*time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	base, via := v.pick(v.rand.IntN(2)), http.DefaultClient
+	base, via := v.pick(n), http.DefaultClient
 	if v.via != nil {
 		via = v.via
 	}
@@ -296,7 +305,7 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 	}
 	var c client
 	if v.ws {
-		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/w/ws"+query, &websocket.DialOptions{HTTPClient: via})
+		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/"+v.id+"/ws"+query, &websocket.DialOptions{HTTPClient: via})
 		if err != nil {
 			o.status = -1
 			if res != nil {
@@ -307,7 +316,7 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 		}
 		c = &wsClient{conn: conn, ctx: ctx, cancel: cancel}
 	} else {
-		res, err := request(ctx, via, base+"/v1/workflows/w/stream"+query)
+		res, err := request(ctx, via, base+"/v1/workflows/"+v.id+"/stream"+query)
 		if err != nil {
 			o.status = -1
 			time.Sleep(5 * time.Millisecond)
@@ -322,14 +331,16 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 		c = &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel}
 	}
 	defer c.close()
-	patience := 20 + v.rand.IntN(400)
-	for range patience {
+	for range frames {
 		f, err := c.next()
 		if err != nil {
 			o.err = err
 			return
 		}
 		o.frames = append(o.frames, f)
+		if v.onFrame != nil {
+			v.onFrame(f)
+		}
 		if v.slow {
 			time.Sleep(time.Duration(v.rand.IntN(int(20 * time.Millisecond))))
 		}

@@ -221,6 +221,18 @@ func (c *ReplicatedCluster) id(s *RedisServer) string {
 // and returns it.
 func (c *ReplicatedCluster) Failover(master *RedisServer) *RedisServer {
 	c.t.Helper()
+	replica := c.ReplicaOf(master)
+	cl := replica.client()
+	defer cl.Close()
+	if err := cl.ClusterFailover(context.Background()).Err(); err != nil {
+		c.t.Fatal(err)
+	}
+	return replica
+}
+
+// ReplicaOf returns the master's replica.
+func (c *ReplicatedCluster) ReplicaOf(master *RedisServer) *RedisServer {
+	c.t.Helper()
 	ctx := context.Background()
 	cl := master.client()
 	defer cl.Close()
@@ -234,12 +246,21 @@ func (c *ReplicatedCluster) Failover(master *RedisServer) *RedisServer {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	rc := replica.client()
-	defer rc.Close()
-	if err := rc.ClusterFailover(ctx).Err(); err != nil {
-		c.t.Fatal(err)
-	}
 	return replica
+}
+
+// CutOff pauses a replica and ends its connection to the master: what is
+// written from then on does not reach it. It is as far behind when it is
+// resumed and the master has been killed.
+func CutOff(t testing.TB, master, replica *RedisServer) (resume func()) {
+	t.Helper()
+	resume = replica.Pause(t)
+	cl := master.client()
+	defer cl.Close()
+	if err := cl.ClientKillByFilter(context.Background(), "TYPE", "replica").Err(); err != nil {
+		t.Fatal(err)
+	}
+	return resume
 }
 
 // Sentinels is a primary with one replica that three Sentinels watch. It
@@ -277,14 +298,13 @@ func NewSentinels(t testing.TB) *Sentinels {
 	}
 	err = eventually(func(ctx context.Context) error {
 		for _, w := range g.Watchers {
-			cl := w.client()
-			about, err := cl.Do(ctx, "sentinel", "master", sentinelName).Slice()
+			cl := redis.NewSentinelClient(&redis.Options{Addr: w.Addr})
+			about, err := cl.Master(ctx, sentinelName).Result()
 			cl.Close()
 			if err != nil {
 				return err
 			}
-			text := fmt.Sprint(about...)
-			if !strings.Contains(text, "num-other-sentinels2") || !strings.Contains(text, "num-slaves1") {
+			if about["num-other-sentinels"] != "2" || about["num-slaves"] != "1" {
 				return fmt.Errorf("%s does not know all: %v", w.Addr, about)
 			}
 		}

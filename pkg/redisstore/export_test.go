@@ -3,6 +3,8 @@ package redisstore
 import (
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // AppendSource is the script, for the golden vectors.
@@ -33,4 +35,27 @@ func LeaveArgs(p Producer) []string {
 		args = append(args, fmt.Sprint(arg))
 	}
 	return args
+}
+
+// For the tests of what nodes say about slots.
+var (
+	ParseNodes = parseNodes
+	Reachable  = reachable
+)
+
+// Masters returns the masters of some slots by the views of several nodes:
+// each is CLUSTER SLOTS and CLUSTER NODES.
+func Masters(ranges [][]redis.ClusterSlot, nodes []string, slots ...int) []string {
+	var views []view
+	for i := range ranges {
+		v := view{ranges: ranges[i]}
+		v.epochs, v.moving = parseNodes(nodes[i])
+		views = append(views, v)
+	}
+	l := combine(views)
+	var masters []string
+	for _, slot := range slots {
+		masters = append(masters, l.of(slot))
+	}
+	return masters
 }
