@@ -299,15 +299,20 @@ func (f *failover) lost(w *followed) []string {
 func TestViewersOnAFailingCluster(t *testing.T) {
 	c := testenv.NewReplicatedCluster(t)
 	f := startFailover(t, c.URL(), 300)
+	keys := make([]string, len(f.workflows))
+	for i, w := range f.workflows {
+		keys[i] = "workflow:{" + w.id + "}"
+	}
+	// masterOf returns the master of a workflow, and all workflows on it.
 	masterOf := func(i int) (*testenv.RedisServer, []*followed) {
-		master := c.MustOwner("workflow:{" + f.workflows[i].id + "}")
+		owners := c.Owners(keys...)
 		var on []*followed
-		for _, w := range f.workflows {
-			if c.MustOwner("workflow:{"+w.id+"}") == master {
+		for j, w := range f.workflows {
+			if owners[j] == owners[i] {
 				on = append(on, w)
 			}
 		}
-		return master, on
+		return owners[i], on
 	}
 	f.worst()
 

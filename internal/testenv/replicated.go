@@ -114,39 +114,52 @@ func (s *RedisServer) client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true})
 }
 
-// Owner returns the master that has the key's slot, in the eyes of the first
-// node that answers and is no failed one.
-func (c *ReplicatedCluster) Owner(key string) (*RedisServer, error) {
+// Owners returns the masters that have the keys' slots, in the eyes of the
+// first node that answers.
+func (c *ReplicatedCluster) Owners(keys ...string) []*RedisServer {
+	c.t.Helper()
 	var errs error
 	for _, s := range c.Nodes {
-		owner, err := c.ownerBy(s, key)
+		owners, err := c.ownersBy(s, keys...)
 		if err == nil {
-			return owner, nil
+			return owners
 		}
 		errs = errors.Join(errs, err)
 	}
-	return nil, errs
+	c.t.Fatal(errs)
+	return nil
 }
 
-func (c *ReplicatedCluster) ownerBy(s *RedisServer, key string) (*RedisServer, error) {
+func (c *ReplicatedCluster) ownersBy(s *RedisServer, keys ...string) ([]*RedisServer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	cl := s.client()
 	defer cl.Close()
-	slot, err := cl.ClusterKeySlot(ctx, key).Result()
-	if err != nil {
-		return nil, err
-	}
-	ranges, err := cl.ClusterSlots(ctx).Result()
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range ranges {
-		if int(slot) >= r.Start && int(slot) <= r.End {
-			return c.node(r.Nodes[0].Addr)
+	slots := make([]*redis.IntCmd, len(keys))
+	var ranges *redis.ClusterSlotsCmd
+	if _, err := cl.Pipelined(ctx, func(p redis.Pipeliner) error {
+		ranges = p.ClusterSlots(ctx)
+		for i, key := range keys {
+			slots[i] = p.ClusterKeySlot(ctx, key)
 		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%s knows no master of slot %d", s.Addr, slot)
+	owners := make([]*RedisServer, len(keys))
+	for i := range keys {
+		slot := int(slots[i].Val())
+		at := slices.IndexFunc(ranges.Val(), func(r redis.ClusterSlot) bool { return slot >= r.Start && slot <= r.End })
+		if at < 0 {
+			return nil, fmt.Errorf("%s knows no master of slot %d", s.Addr, slot)
+		}
+		owner, err := c.node(ranges.Val()[at].Nodes[0].Addr)
+		if err != nil {
+			return nil, err
+		}
+		owners[i] = owner
+	}
+	return owners, nil
 }
 
 func (c *ReplicatedCluster) node(addr string) (*RedisServer, error) {
@@ -155,16 +168,6 @@ func (c *ReplicatedCluster) node(addr string) (*RedisServer, error) {
 		return nil, fmt.Errorf("%s is none of the cluster's nodes", addr)
 	}
 	return c.Nodes[i], nil
-}
-
-// MustOwner is Owner for a healthy cluster.
-func (c *ReplicatedCluster) MustOwner(key string) *RedisServer {
-	c.t.Helper()
-	s, err := c.Owner(key)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return s
 }
 
 // Promoted waits until another node than old has the key's slot in the eyes
@@ -178,14 +181,14 @@ func (c *ReplicatedCluster) Promoted(key string, old *RedisServer) *RedisServer 
 			if s == old {
 				continue
 			}
-			now, err := c.ownerBy(s, key)
+			now, err := c.ownersBy(s, key)
 			if err != nil {
 				continue
 			}
-			if now == old || owner != nil && owner != now {
+			if now[0] == old || owner != nil && owner != now[0] {
 				return fmt.Errorf("%s has not been replaced", old.Addr)
 			}
-			owner = now
+			owner = now[0]
 		}
 		if owner == nil {
 			return errors.New("no node answers")

@@ -271,11 +271,16 @@ func admin(t *testing.T, node *testenv.RedisServer) *redis.Client {
 // that it refused do not count.
 func subscribeCalls(t *testing.T, node *testenv.RedisServer) int {
 	t.Helper()
-	info, err := admin(t, node).Info(t.Context(), "commandstats").Result()
+	return calls(t, admin(t, node), "ssubscribe")
+}
+
+func calls(t *testing.T, node *redis.Client, command string) int {
+	t.Helper()
+	info, err := node.Info(t.Context(), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(info, "cmdstat_ssubscribe:calls=")
+	_, rest, ok := strings.Cut(info, "cmdstat_"+command+":calls=")
 	if !ok {
 		return 0
 	}
@@ -357,6 +362,20 @@ func TestClusterFailover(t *testing.T) {
 		}
 		return list
 	}
+
+	// While nothing happens, a master is asked once a second.
+	t.Run("quiet", func(t *testing.T) {
+		resetStats(t)
+		begin := time.Now()
+		a := admin(t, masters()[0])
+		eventually(t, "three questions", func() bool { return calls(t, a, "cluster|nodes") >= 3 })
+		if took := time.Since(begin); took < 1500*time.Millisecond {
+			t.Errorf("a master was asked three times in %v", took)
+		}
+		if slots, nodes := calls(t, a, "cluster|slots"), calls(t, a, "cluster|nodes"); slots > nodes+2 {
+			t.Errorf("%d CLUSTER SLOTS, %d CLUSTER NODES", slots, nodes)
+		}
+	})
 
 	t.Run("connections lost", func(t *testing.T) {
 		oneConnection(t, c)

@@ -314,3 +314,36 @@ func TestAddWhileRedisIsAway(t *testing.T) {
 		t.Fatalf("%+v", m)
 	}
 }
+
+// A server that hangs holds nobody up who closes the subscription: neither one
+// whose connection it had, nor one that it does not answer.
+func TestCloseWhileRedisHangs(t *testing.T) {
+	srv := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := redis.NewClient(&redis.Options{Addr: srv.Addr})
+	defer c.Close()
+	s := redisstore.New(c, redisstore.Options{})
+	defer s.Close()
+	had, hasNot := s.Subscribe(make(sink, 100)), s.Subscribe(make(sink, 100))
+	defer had.Close()
+	defer hasNot.Close()
+	if err := had.Add(t.Context(), workflow("id")); err != nil {
+		t.Fatal(err)
+	}
+	srv.Pause(t)
+	added := make(chan error, 1)
+	go func() { added <- hasNot.Add(t.Context(), workflow("id")) }()
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := had.Add(short, workflow("other")); !errors.Is(err, progress.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	had.Close()
+	hasNot.Close()
+	if took := time.Since(begin); took > 800*time.Millisecond {
+		t.Errorf("closing took %v", took)
+	}
+	if err := <-added; err == nil {
+		t.Error("a server that hangs took a topic")
+	}
+}
