@@ -239,7 +239,7 @@ func (c *ReplicatedCluster) ReplicaOf(master *RedisServer) *RedisServer {
 	ctx := context.Background()
 	cl := master.client()
 	defer cl.Close()
-	lines, err := cl.ClusterSlaves(ctx, c.id(master)).Result()
+	lines, err := cl.Do(ctx, "cluster", "replicas", c.id(master)).StringSlice()
 	if err != nil || len(lines) == 0 {
 		c.t.Fatalf("replicas of %s: %q, %v", master.Addr, lines, err)
 	}
