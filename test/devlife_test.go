@@ -23,9 +23,10 @@ import (
 // set RUNCAST_TEST_SKIP_SERVERS, and never CI, gets a skip instead.
 func needProgram(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
+	for _, path := range []string{name, "/usr/sbin/" + name} { // which not everybody has on the PATH
+		if path, err := exec.LookPath(path); err == nil {
+			return path
+		}
 	}
 	if os.Getenv("RUNCAST_TEST_SKIP_SERVERS") != "" && os.Getenv("CI") != "true" {
 		t.Skipf("no %s, and RUNCAST_TEST_SKIP_SERVERS is set", name)
