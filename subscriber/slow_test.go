@@ -208,28 +208,28 @@ func TestSlowViewers(t *testing.T) {
 				s.ordered()
 				s.onlySlow(0)
 			}},
-			{"full, recovers, idles, goes on", time.Second, 2048, func(s *slow) {
-				s.fill()
+			{"full, recovers, idles, goes on", 2 * time.Second, 2048, func(s *slow) {
+				s.publish(24, 20_000)
 				s.readTo(s.last)
 				// What is tested is that nothing happens in this time.
-				time.Sleep(1200 * time.Millisecond)
+				time.Sleep(2200 * time.Millisecond)
 				s.publish(1, 10)
 				s.readTo(s.last)
-				s.fill()
+				s.publish(24, 20_000)
 				s.readTo(s.last)
 				if gaps := s.ordered(); gaps != 0 {
 					s.t.Errorf("%d gaps, though the ring holds all", gaps)
 				}
 				s.onlySlow(0)
 			}},
-			{"slowly but steadily", 350 * time.Millisecond, 2048, func(s *slow) {
+			{"slowly but steadily", time.Second, 2048, func(s *slow) {
 				// One event that takes several times the deadline.
 				s.publish(1, 250_000)
-				for range 45 {
-					if err := s.take(4_500); err != nil {
+				for range 60 {
+					if err := s.take(4_000); err != nil {
 						s.t.Fatal(err)
 					}
-					time.Sleep(25 * time.Millisecond) // the viewer's pace
+					time.Sleep(30 * time.Millisecond) // the viewer's pace
 				}
 				s.readTo(s.last)
 				s.ordered()
