@@ -44,13 +44,16 @@ type Options struct {
 }
 
 // Serve answers on l until ctx ends, then drains within the grace. It returns
-// nil after an orderly end. It owns l.
+// nil after an orderly end; a cut at the end of the grace is one, and is
+// logged. It owns l.
 func Serve(ctx context.Context, l net.Listener, o Options) error {
 	if o.Grace == 0 {
 		o.Grace = 5 * time.Second
 	}
+	var newcomers Newcomers
 	server := &http.Server{
-		Handler: o.Handler,
+		Handler:   o.Handler,
+		ConnState: newcomers.Watch,
 		// What a client has to say is short; a slow one holds nothing up.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -82,8 +85,12 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		err = o.Drain(stopCtx)
 		cut()
 	}
-	if e := server.Shutdown(stopCtx); e != nil {
-		// The grace is over: whoever is still connected is cut off.
+	switch e := newcomers.Shutdown(stopCtx, server); {
+	case e == nil:
+	case stopCtx.Err() != nil:
+		o.Logger.Warn("connections were cut off at the end of the grace", "addr", l.Addr(), "grace", o.Grace)
+		_ = server.Close() // the listener is closed already, which is all that could fail
+	default:
 		err = errors.Join(err, fmt.Errorf("shut down %s: %w", l.Addr(), e), server.Close())
 	}
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
