@@ -40,12 +40,15 @@ type Server struct {
 	metrics  *metrics
 	draining atomic.Bool
 
-	mu       sync.Mutex
-	started  bool
-	stopped  bool
-	listener net.Listener
-	server   *http.Server
-	served   chan struct{} // closed when the listener's goroutine has ended
+	addr atomic.Pointer[net.Addr] // where Start listens
+
+	mu        sync.Mutex // held by Start, and by Stop to its end
+	started   bool
+	stopped   bool
+	listener  net.Listener
+	server    *http.Server
+	newcomers httpserve.Newcomers
+	served    chan struct{} // closed when the listener's goroutine has ended
 }
 
 // New returns a server that is not started.
@@ -108,6 +111,8 @@ func (s *Server) Start(ctx context.Context) error {
 			return fmt.Errorf("cannot listen on %s; give another address with --addr (RUNCAST_SUBSCRIBER_ADDR): %w", addr, err)
 		}
 		s.listener = l
+		at := l.Addr()
+		s.addr.Store(&at)
 	}
 	s.started = true
 	s.source.subscribe(s.hub)
@@ -117,6 +122,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.server = &http.Server{
 		Handler:           s.handler,
+		ConnState:         s.newcomers.Watch,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -134,14 +140,13 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-// Addr returns the address that Start listens on, or "".
+// Addr returns the address that Start listens on, or "". It does not wait for
+// a Stop that is under way.
 func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listener == nil {
-		return ""
+	if addr := s.addr.Load(); addr != nil {
+		return (*addr).String()
 	}
-	return s.listener.Addr().String()
+	return ""
 }
 
 // Drain tells every viewer to reconnect elsewhere, each after a time of its
@@ -170,7 +175,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	err := s.Drain(ctx)
 	if s.server != nil {
-		if e := s.server.Shutdown(ctx); e != nil {
+		if e := s.newcomers.Shutdown(ctx, s.server); e != nil {
 			err = errors.Join(err, s.server.Close())
 		}
 		<-s.served
