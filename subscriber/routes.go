@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,19 +29,35 @@ func (s *Server) routes() http.Handler {
 		problem.NotFound(w, req)
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
-		problem.MethodNotAllowed(w, req, http.MethodGet)
+		problem.MethodNotAllowed(w, req, allowed(r, req)...)
 	})
-	r.Get("/v1/workflows", s.list)
-	r.Get("/v1/workflows/{id}", s.snapshot)
-	r.Get("/v1/workflows/{id}/events", s.events)
+	// What has an end answers HEAD, too.
+	read := func(path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h)
+	}
+	read("/v1/workflows", s.list)
+	read("/v1/workflows/{id}", s.snapshot)
+	read("/v1/workflows/{id}/events", s.events)
 	r.Get("/v1/workflows/{id}/stream", s.streamOne)
 	r.Get("/v1/workflows/{id}/ws", s.socketOne)
 	r.Get("/v1/stream", s.streamMany)
 	r.Get("/v1/ws", s.socketMany)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
-	r.Get("/readyz", s.ready)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
+	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	read("/readyz", s.ready)
+	read("/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}).ServeHTTP)
 	return r
+}
+
+// allowed returns the methods that a path has.
+func allowed(r chi.Routes, req *http.Request) (methods []string) {
+	path := cmp.Or(req.URL.RawPath, req.URL.Path)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		if r.Match(chi.NewRouteContext(), method, path) {
+			methods = append(methods, method)
+		}
+	}
+	return methods
 }
 
 // ready says whether a new viewer would be served.

@@ -70,7 +70,7 @@ func TestProblems(t *testing.T) {
 			res.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s %.60s: %s %+v; want %d with %q", tt.method, tt.path, res.Status, p, tt.status, tt.detail)
 		}
-		if tt.status == 405 && res.Header.Get("Allow") != "GET" {
+		if tt.status == 405 && !strings.HasPrefix(res.Header.Get("Allow"), "GET") {
 			t.Errorf("%s %s: Allow %q", tt.method, tt.path, res.Header.Get("Allow"))
 		}
 	}
