@@ -114,10 +114,14 @@ func (a *api) routes() http.Handler {
 		problem.MethodNotAllowed(w, req, allowed(r, req)...)
 	})
 	r.Post("/v1/workflows", a.start)
-	r.Get("/v1/workflows/{id}", a.describe)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
-	r.Get("/readyz", a.ready)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))
+	read := func(path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h)
+	}
+	read("/v1/workflows/{id}", a.describe)
+	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	read("/readyz", a.ready)
+	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)
 	return r
 }
 
@@ -128,7 +132,7 @@ func allowed(r chi.Routes, req *http.Request) []string {
 		path = req.URL.Path
 	}
 	var list []string
-	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		if r.Match(chi.NewRouteContext(), method, path) {
 			list = append(list, method)
 		}

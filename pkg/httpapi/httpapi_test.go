@@ -236,7 +236,8 @@ func TestBadRequests(t *testing.T) {
 		{"a form", "POST", post, "application/x-www-form-urlencoded", `type=Any`, 415, "application/json"},
 		{"plain text", "POST", post, "text/plain", `{"type":"Any"}`, 415, "application/json"},
 		{"wrong method", "DELETE", post, jsonType, ``, 405, "POST"},
-		{"wrong method on a run", "POST", post + "/x", jsonType, `{}`, 405, "GET"},
+		{"wrong method on a run", "POST", post + "/x", jsonType, `{}`, 405, "GET, HEAD"},
+		{"wrong method on health", "DELETE", "/livez", jsonType, ``, 405, "GET, HEAD"},
 		{"no route", "GET", "/v2", "", ``, 404, "/v2"},
 		{"long ID in the path", "GET", post + "/" + strings.Repeat("x", 1001), "", ``, 400, "1001"},
 		{"broken escape of UTF-8", "GET", post + "/%ff", "", ``, 400, "UTF-8"},
@@ -351,5 +352,20 @@ func TestCORS(t *testing.T) {
 				t.Errorf("GET: %v", a.Header)
 			}
 		})
+	}
+}
+
+// HEAD answers as GET does: load balancers ask so.
+func TestHead(t *testing.T) {
+	s := newAPI(t, fakeTemporal{t: t})
+	for path, want := range map[string]int{"/livez": 200, "/metrics": 200, "/v1/workflows": 405} {
+		res, err := http.Head(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("HEAD %s: %s, want %d", path, res.Status, want)
+		}
 	}
 }
