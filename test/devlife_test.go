@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/internal/cable"
 )
 
 // needProgram fails the test where a program is not installed. Only who has
@@ -172,14 +174,14 @@ func TestDevUsesRealServers(t *testing.T) {
 	temporalAddr := freeAddr(t)
 	start(t, nil, devBinary(t), "temporal", "--temporal-addr", temporalAddr)
 	within(t, time.Minute, "the Temporal server", func(ctx context.Context) error { return dial(ctx, temporalAddr) })
-	line := newCable(t, temporalAddr)
-	line.pull()
+	line := cable.New(t, temporalAddr)
+	line.Pull()
 
-	dev := launchDev(t, []string{"REDIS_URL=redis://:" + password + "@" + redisAddr, "TEMPORAL_ADDRESS=" + line.addr}, "--demo=false")
+	dev := launchDev(t, []string{"REDIS_URL=redis://:" + password + "@" + redisAddr, "TEMPORAL_ADDRESS=" + line.Addr}, "--demo=false")
 	within(t, time.Minute, "an answer that names what is missing", func(ctx context.Context) error {
 		return expectUnready(ctx, dev.page, "worker")
 	})
-	line.plug()
+	line.Plug()
 	dev.awaitReady(t)
 	if err := expectStatus(t.Context(), "http://"+dev.workerAddr+"/readyz", http.StatusOK); err != nil {
 		t.Error(err)
@@ -208,7 +210,7 @@ func TestDevUsesRealServers(t *testing.T) {
 		}
 	}
 	output := dev.output(t)
-	for _, want := range []string{"REDIS_URL", redisAddr, "TEMPORAL_ADDRESS", line.addr} {
+	for _, want := range []string{"REDIS_URL", redisAddr, "TEMPORAL_ADDRESS", line.Addr} {
 		if !strings.Contains(output, want) {
 			t.Errorf("%s is not printed:\n%s", want, output)
 		}
@@ -218,11 +220,11 @@ func TestDevUsesRealServers(t *testing.T) {
 	}
 
 	// What goes away later is said, too.
-	line.pull()
+	line.Pull()
 	within(t, 20*time.Second, "not ready without Temporal", func(ctx context.Context) error {
 		return expectUnready(ctx, dev.page, "api")
 	})
-	line.plug()
+	line.Plug()
 	within(t, 30*time.Second, "ready again", func(ctx context.Context) error {
 		return expectStatus(ctx, dev.page+"/readyz", http.StatusOK)
 	})
