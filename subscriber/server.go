@@ -70,9 +70,10 @@ func New(o Options) (*Server, error) {
 	s.hub = hub.New(s.source, hub.Options{
 		RingLen: o.Config.RingLen, Linger: o.Config.Linger, CompareEvery: o.Config.CompareEvery,
 		HeartbeatEvery: o.Config.HeartbeatEvery, RelistEvery: o.Config.RelistEvery,
-		MaxConns:  o.Config.MaxViewers,
-		OnLatency: func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
-		Logger:    o.Logger,
+		MaxConns:       o.Config.MaxViewers,
+		OnLatency:      func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
+		OnEventLatency: func(d time.Duration) { s.metrics.eventLatency.Observe(d.Seconds()) },
+		Logger:         o.Logger,
 	})
 	if err := s.metrics.register(o.Registry, s.hub); err != nil {
 		return nil, fmt.Errorf("subscriber: register metrics: %w", err)
