@@ -108,28 +108,37 @@ func TestSlowViewerIsClosed(t *testing.T) {
 	}
 }
 
-// TLS and HTTP/2 take the ordinary way; what viewers see is the same.
-func TestOverTLS(t *testing.T) {
-	n := start(t)
+// overTLS serves the node's routes over TLS, and returns where, with clients
+// that speak HTTP/1.1 and HTTP/2.
+func overTLS(t *testing.T, n *node) (url string, h1, h2 *http.Client) {
+	t.Helper()
 	server := httptest.NewUnstartedServer(n.Handler())
 	server.EnableHTTP2 = true
 	server.StartTLS()
-	defer server.Close()
-	h1 := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: server.Client().Transport.(*http.Transport).TLSClientConfig,
+	t.Cleanup(server.Close)
+	h2 = server.Client()
+	h1 = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: h2.Transport.(*http.Transport).TLSClientConfig,
 		TLSNextProto:    map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}}
-	defer h1.CloseIdleConnections()
+	t.Cleanup(h1.CloseIdleConnections)
+	return server.URL, h1, h2
+}
+
+// TLS and HTTP/2 take the ordinary way; what viewers see is the same.
+func TestOverTLS(t *testing.T) {
+	n := start(t)
+	url, h1, h2 := overTLS(t, n)
 	for i, tt := range []struct {
 		name   string
 		client *http.Client
 		proto  int
-	}{{"HTTP/1.1", h1, 1}, {"HTTP/2", server.Client(), 2}} {
+	}{{"HTTP/1.1", h1, 1}, {"HTTP/2", h2, 2}} {
 		t.Run(tt.name, func(t *testing.T) {
 			id := fmt.Sprint("w", i)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			res, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream")
+			res, err := request(ctx, tt.client, url+"/v1/workflows/"+id+"/stream")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +147,7 @@ func TestOverTLS(t *testing.T) {
 				t.Fatalf("protocol %s", res.Proto)
 			}
 			follow(t, n, id, &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel})
-			res2, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream", "Last-Event-ID", lastOf(t, n, id))
+			res2, err := request(ctx, tt.client, url+"/v1/workflows/"+id+"/stream", "Last-Event-ID", lastOf(t, n, id))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +160,7 @@ func TestOverTLS(t *testing.T) {
 	t.Run("WebSocket", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		conn, _, err := websocket.Dial(ctx, server.URL+"/v1/workflows/ws/ws", &websocket.DialOptions{HTTPClient: h1})
+		conn, _, err := websocket.Dial(ctx, url+"/v1/workflows/ws/ws", &websocket.DialOptions{HTTPClient: h1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,8 @@
 package subscriber_test
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/subscriber"
@@ -76,19 +79,48 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// What keeps proxies and browsers from keeping, collecting or guessing is on
+// every stream, however it is carried.
 func TestStreamHeaders(t *testing.T) {
 	n := start(t)
-	c := n.sse(t, "/v1/workflows/w/stream")
-	expect(t, c, "snapshot")
-	for name, want := range map[string]string{
-		"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Content-Type": "text/event-stream",
+	plain := &http.Client{Transport: new(http.Transport)}
+	defer plain.CloseIdleConnections()
+	secure, h1, h2 := overTLS(t, n)
+	for _, tt := range []struct {
+		name, url string
+		client    *http.Client
+		proto     int
+	}{
+		{"plain", n.url, plain, 1}, {"TLS", secure, h1, 1}, {"HTTP/2", secure, h2, 2},
 	} {
-		if got := c.res.Header.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+		for _, path := range []string{"/v1/workflows/w/stream", "/v1/stream?workflow=w&tag=a", "/v1/stream?tag=a"} {
+			t.Run(tt.name+path, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				res, err := request(ctx, tt.client, tt.url+path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = res.Body.Close() }()
+				c := &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel, many: strings.HasPrefix(path, "/v1/stream")}
+				expect(t, c, "snapshot")
+				for name, want := range map[string]string{
+					"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+					"X-Content-Type-Options": "nosniff", "Content-Type": "text/event-stream",
+					"Content-Length": "", "Content-Encoding": "",
+				} {
+					if got := res.Header.Get(name); got != want {
+						t.Errorf("%s: %q, want %q", name, got, want)
+					}
+				}
+				if res.ProtoMajor != tt.proto || res.Header.Get("Date") == "" {
+					t.Errorf("protocol %s, Date %q", res.Proto, res.Header.Get("Date"))
+				}
+				if c.retry != "1000" {
+					t.Errorf("retry: %q", c.retry)
+				}
+			})
 		}
-	}
-	if c.retry != "1000" {
-		t.Errorf("retry: %q", c.retry)
 	}
 }
 
