@@ -70,15 +70,37 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
+	detail := ""
 	if err := s.o.Store.Ping(ctx); err != nil {
+		s.proved.Store(false) // another server may come back
+		detail = "Redis cannot be reached; check REDIS_URL and that the server runs. Open streams wait for it."
+	} else if !s.prove(ctx) {
+		detail = "Redis answers, but a stream could not be subscribed to and read: its user needs +@read +subscribe +unsubscribe +ping +multi +exec (on a cluster +ssubscribe +sunsubscribe +cluster, too), and the keys and channels of RUNCAST_KEY_PREFIX."
+	}
+	if detail != "" {
 		w.Header().Set("Retry-After", "1")
-		problem.Write(w, problem.Problem{
-			Status: http.StatusServiceUnavailable,
-			Detail: "Redis cannot be reached; check REDIS_URL and that the server runs. Open streams wait for it.",
-		})
+		problem.Write(w, problem.Problem{Status: http.StatusServiceUnavailable, Detail: detail})
 		return
 	}
 	writeText(w, "ready\n")
+}
+
+// probe is the workflow that ready opens, as a viewer would. Nobody writes it.
+var probe = progress.Topic{Kind: progress.TopicWorkflow, Name: "runcast/readyz"}
+
+// prove reports whether streams can be had: a user that may PING need not be
+// one that may subscribe. Once it was so, it is not asked again while Redis
+// answers.
+func (s *Server) prove(ctx context.Context) bool {
+	if s.proved.Load() {
+		return true
+	}
+	h := s.hub.Open(ctx, probe)
+	defer h.Release()
+	if h.Ready() {
+		s.proved.Store(true)
+	}
+	return s.proved.Load()
 }
 
 // cors lets pages of allowed origins read the answers. There are no

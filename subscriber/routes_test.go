@@ -279,6 +279,7 @@ func TestOrigins(t *testing.T) {
 
 func TestPageAndHealth(t *testing.T) {
 	n := start(t, func(o *subscriber.Options) {
+		o.Config.Linger = time.Millisecond
 		o.Page = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })
 	})
 	for path, want := range map[string]string{"/": "page", "/runcast.js": "page", "/livez": "ok\n", "/readyz": "ready\n"} {
@@ -295,7 +296,7 @@ func TestPageAndHealth(t *testing.T) {
 	res, _ := get(t, n.url+"/metrics")
 	body, _ := io.ReadAll(res.Body)
 	for _, want := range []string{
-		`runcast_subscriber_viewers{transport="sse"} 1`, `runcast_subscriber_topics 1`,
+		`runcast_subscriber_viewers{transport="sse"} 1`,
 		`runcast_subscriber_gaps_total{reason="bad_position"} 1`, `runcast_subscriber_deliveries_total 3`,
 		`runcast_subscriber_closes_total{reason="slow"} 0`, `runcast_subscriber_resumes_total 0`,
 	} {
@@ -303,6 +304,8 @@ func TestPageAndHealth(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
+	// What /readyz opened is gone soon.
+	eventually(t, "one topic", func() bool { return metric(t, n, "topics") == 1 })
 }
 
 // The subscriber knows no Temporal.

@@ -39,6 +39,7 @@ type Server struct {
 	handler  http.Handler
 	metrics  *metrics
 	draining atomic.Bool
+	proved   atomic.Bool // a stream was opened since Redis was last away
 
 	addr atomic.Pointer[net.Addr] // where Start listens
 
