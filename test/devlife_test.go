@@ -118,6 +118,14 @@ func TestDevStops(t *testing.T) {
 	}{
 		{"at work", func(t *testing.T, dev *devServer) {
 			dev.awaitReady(t)
+			// Browsers connect ahead of need; such a connection holds up nothing.
+			for _, addr := range []string{dev.addr, dev.apiAddr, dev.workerAddr} {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+			}
 			if f, ok := nextFrame(t, bufio.NewReader(openStream(t, dev.page+"/v1/workflows/demo-import/stream", "").Body)); !ok {
 				t.Fatalf("no frame: %+v", f)
 			}
@@ -132,6 +140,9 @@ func TestDevStops(t *testing.T) {
 			begin := time.Now()
 			if err := dev.stop(); err != nil {
 				t.Errorf("after %v: %v", time.Since(begin), err)
+			}
+			if said := dev.output(t); strings.Contains(said, "cut off") {
+				t.Errorf("it waited for what has nothing to say:\n%s", said)
 			}
 			for flag, addr := range dev.addrs() {
 				if err := dial(t.Context(), addr); !errors.Is(err, syscall.ECONNREFUSED) {
