@@ -53,8 +53,9 @@ func TestDrainSpreadsReconnects(t *testing.T) {
 		if !errors.As(err, &closed) || closed.Code != websocket.StatusServiceRestart {
 			t.Fatalf("closed with %v", err)
 		}
-		text, ok := strings.CutPrefix(closed.Reason, "reconnect in ")
-		if text, ok = strings.CutSuffix(text, " ms"); !ok {
+		text, begins := strings.CutPrefix(closed.Reason, "reconnect in ")
+		text, ends := strings.CutSuffix(text, " ms")
+		if !begins || !ends {
 			t.Errorf("closed with %q", closed.Reason)
 		}
 		among(reasons, text)
