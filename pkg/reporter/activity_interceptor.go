@@ -59,7 +59,8 @@ func (r *Reporter) newActivity(ctx context.Context, info activity.Info, h header
 	a := &ActivityReporter{
 		r: r,
 		id: &identity{
-			workflowID: info.WorkflowExecution.ID, runID: h.Run, workflowType: h.WorkflowType, time: h.runTime(), chain: h.Chain,
+			workflowID: info.WorkflowExecution.ID, runID: h.Run, workflowType: h.WorkflowType, time: h.runTime(),
+			chain: h.Chain, first: h.Chain, reset: h.Reset,
 		},
 		producer: redisstore.Producer{
 			Name:    "a/" + h.Run + "/" + info.ActivityID,

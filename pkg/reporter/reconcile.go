@@ -291,13 +291,17 @@ func (rec *reconciler) check(ctx context.Context, id string, calls func(context.
 	result.Checked++
 	repair := snap.Closed() || due(id, result.Round)
 	if !snap.Closed() && snap.RunID != "" {
-		// A chain that has ended may have reports on the way, of this worker.
-		rec.r.settling.wait(ctx, id, time.Time{}, makeWayFor)
-		o, err := rec.r.closeChain(ctx, &snap, calls)
+		o, err := rec.r.chainOutcome(ctx, id, snap.RunID, calls)
 		if err != nil {
 			return err
 		}
 		if o.status != "" {
+			// It may have reports on the way, of this worker.
+			rec.r.settling.wait(ctx, id, time.Time{}, makeWayFor)
+			rec.r.queue.wait(ctx, id, makeWayFor)
+			if err := rec.r.closeAs(ctx, &snap, o); err != nil {
+				return err
+			}
 			result.Closed++
 		}
 	}

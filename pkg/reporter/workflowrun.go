@@ -51,7 +51,7 @@ func (w *workflowRun) live(ctx workflow.Context) bool {
 	}
 	w.id = &identity{
 		workflowID: info.WorkflowExecution.ID, runID: info.WorkflowExecution.RunID, workflowType: info.WorkflowType.Name,
-		chain: info.FirstRunID, time: workflow.Now(ctx),
+		chain: info.FirstRunID, first: info.FirstRunID, reset: madeByReset(info), time: workflow.Now(ctx),
 	}
 	e := w.id.event(progress.TypeStarted)
 	e.Status = progress.StatusRunning
@@ -102,7 +102,10 @@ func (w *workflowRun) stepName(summary, activityType string) string {
 // header returns what an activity needs to report.
 func (w *workflowRun) header(ctx workflow.Context, step string, local bool) (*commonpb.Payload, error) {
 	info := workflow.GetInfo(ctx)
-	h := header{Chain: info.FirstRunID, Run: info.WorkflowExecution.RunID, Step: step, WorkflowType: info.WorkflowType.Name}
+	h := header{
+		Chain: info.FirstRunID, Run: info.WorkflowExecution.RunID, Reset: madeByReset(info),
+		Step: step, WorkflowType: info.WorkflowType.Name,
+	}
 	if w.id != nil {
 		h.RunTime = w.id.time.UnixMilli()
 		if local {
@@ -110,6 +113,12 @@ func (w *workflowRun) header(ctx workflow.Context, step string, local bool) (*co
 		}
 	}
 	return h.payload()
+}
+
+// madeByReset reports whether a reset made the run: its history begins with
+// that of the run that was reset.
+func madeByReset(info *workflow.Info) bool {
+	return info.OriginalRunID != "" && info.OriginalRunID != info.WorkflowExecution.RunID
 }
 
 // memoTags reads the tags from a memo; nil when there are none. A single

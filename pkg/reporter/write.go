@@ -29,6 +29,10 @@ type identity struct {
 	workflowID, runID, workflowType string
 	// time is the run's first live workflow task; zero when it is not known.
 	time time.Time
+	// first is the first run's ID as Temporal names it; empty: not known.
+	first string
+	// reset says that a reset made the run.
+	reset bool
 
 	mu sync.Mutex
 	// chain is the first run's ID, unless the run was made by a reset of a
@@ -161,6 +165,9 @@ func (r *Reporter) reopened(ctx context.Context, b *batch, runTime time.Time, er
 		chain = snap.Chain
 	} else if !reopens {
 		return err
+	} else if !b.id.reset {
+		// Whoever closed the chain knew of an earlier run only.
+		return fmt.Errorf("the chain of run %s has been closed: %w", b.id.runID, progress.ErrClosed)
 	}
 	if chain == b.id.chainID() {
 		return err
@@ -198,7 +205,7 @@ func (r *Reporter) makeWay(ctx context.Context, id *identity) error {
 		// The new run must not wait for the old one's end.
 		r.count.unconfirmed.Add(1)
 		r.opt.logger.Warn("a chain gave way to the next before its end was known", "workflow_id", id.workflowID, "run_id", snap.RunID, "error", err)
-	case o.status == "" && slices.Contains(o.runs, id.runID):
+	case o.status == "" && o.has(id):
 		// The chain goes on with this run, under the name that a reset gave it.
 		id.setChain(snap.Chain)
 	case o.status == "":
