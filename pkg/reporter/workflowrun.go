@@ -19,6 +19,9 @@ const tagsMemo = "runcast.tags"
 type workflowRun struct {
 	r    *Reporter
 	mute bool
+	// silent says that a query or an update's validator runs, which may see
+	// the run but not change what is known of it.
+	silent bool
 	// id is nil until the run does something live in this worker.
 	id *identity
 
@@ -38,7 +41,7 @@ type workflowRun struct {
 // says that the run has started: that is dropped as a duplicate unless the
 // run is new, or the store lost it.
 func (w *workflowRun) live(ctx workflow.Context) bool {
-	if w.mute || workflow.IsReplaying(ctx) {
+	if w.mute || w.silent || workflow.IsReplaying(ctx) {
 		return false
 	}
 	if w.id != nil {
@@ -59,6 +62,13 @@ func (w *workflowRun) live(ctx workflow.Context) bool {
 	e.Tags = memoTags(info.Memo)
 	w.r.queue.put(&batch{id: w.id, producer: workflowProducer(w.id.runID), number: 1, events: []progress.Event{e}, begins: true})
 	return true
+}
+
+// silence keeps the run from reporting until the returned function is called.
+func (w *workflowRun) silence() (end func()) {
+	before := w.silent
+	w.silent = true
+	return func() { w.silent = before }
 }
 
 // report hands an event over to the writer. Live only.
