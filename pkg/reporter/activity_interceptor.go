@@ -96,10 +96,12 @@ func (a *ActivityReporter) finish(err error) {
 		a.mu.Unlock()
 		return
 	}
-	a.finished = true
+	a.finished, a.since = true, time.Now()
 	// An activity that somebody else completes is still running.
 	pending := errors.Is(err, activity.ErrResultPending)
-	if a.step != "" && !pending {
+	if a.step != "" && !pending && a.over != nil {
+		a.lost(1)
+	} else if a.step != "" && !pending {
 		status, text := outcomeOfActivity(err)
 		a.endLocked(a.step, status, text)
 	}

@@ -15,7 +15,7 @@ const bytesPerWrite = 256 << 10
 func (a *ActivityReporter) run(ctx context.Context) {
 	// What an activity before this one reported is older: written later, it
 	// would stand as the newest state.
-	waitSettled(ctx, a.earlier, a.r.opt.retryFor)
+	waitSettled(ctx, a.earlier, a.r.opt.settleFor())
 	a.earlier = nil
 	var last time.Time
 	for {
@@ -31,9 +31,26 @@ func (a *ActivityReporter) run(ctx context.Context) {
 			break
 		}
 	}
+	a.stop()
 	close(a.ended)
 	a.r.settling.remove(a)
 	a.leave(ctx)
+}
+
+var errStopped = errors.New("reporter: it was stopped before this was written")
+
+// stop counts what nobody will write any more: where the reporter was stopped
+// under an activity that goes on, also all that this still says.
+func (a *ActivityReporter) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.finished {
+		a.over = errStopped
+	}
+	if n := a.buffer.drop(); n > 0 {
+		a.lost(n)
+		a.over = errStopped
+	}
 }
 
 // waitForWork returns when there is something to write and the interval since
@@ -99,9 +116,17 @@ func (a *ActivityReporter) writeAll(ctx context.Context) error {
 			}
 			return failed
 		}
+		since := a.since
 		a.mu.Unlock()
 
-		err := a.r.write(ctx, &batch{id: a.id, producer: a.producer, number: a.next, events: events})
+		var err error
+		if failed != nil && !since.IsZero() && time.Since(since) > a.r.opt.retryFor {
+			// Others wait for the end of this backlog, and no longer than that.
+			err = failed
+			a.lost(int64(len(events)))
+		} else {
+			err = a.r.write(ctx, &batch{id: a.id, producer: a.producer, number: a.next, events: events, since: since})
+		}
 		a.next += int64(len(events)) + jump
 		if err != nil {
 			failed, a.failed = err, err

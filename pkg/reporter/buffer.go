@@ -175,3 +175,11 @@ func (b *buffer) take(n, bytes int) []progress.Event {
 	}
 	return events
 }
+
+// drop forgets everything, and returns how many events it was. What did not
+// fit has been counted before.
+func (b *buffer) drop() int64 {
+	n := len(b.entries)
+	*b = buffer{recordsMax: b.recordsMax, bytesMax: b.bytesMax}
+	return int64(n)
+}

@@ -45,6 +45,10 @@ func defaultOptions() options {
 	}
 }
 
+// settleFor bounds how long others wait for the last reports of an activity:
+// until its retries are over, with the last call.
+func (o *options) settleFor() time.Duration { return o.retryFor + callFor }
+
 // WithLogger sets where trouble is logged; the default is [slog.Default].
 // Progress itself is never logged.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
@@ -54,7 +58,8 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
 
 // WithRetryFor bounds how long an append is retried before its events are
-// dropped and counted as lost; the default is 30 s.
+// dropped and counted as lost; the default is 30 s. For all that is still to
+// be written when an activity ends, the bound counts from then.
 func WithRetryFor(d time.Duration) Option { return func(o *options) { o.retryFor = d } }
 
 // WithFlushFor bounds how long the end of an activity waits until its last

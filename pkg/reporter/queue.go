@@ -15,7 +15,7 @@ import (
 // goroutine of its own writes them.
 type queue struct {
 	r     *Reporter
-	slots chan struct{} // bounds the appends under way
+	slots chan struct{} // bounds the calls to the store under way
 
 	mu sync.Mutex
 	// pending holds an entry for each workflow ID whose goroutine runs.
@@ -29,7 +29,9 @@ type backlog struct {
 	done    chan struct{} // closed when all of it is written or given up
 }
 
-// writersMax bounds how many workflows' events are written at once.
+// writersMax bounds how many workflows' events are written at once. One that
+// waits, to try again or for something else, does not count: a part of the
+// store that is away holds up nobody else.
 const writersMax = 32
 
 // batchMax bounds the events of one append.
@@ -43,7 +45,7 @@ func (q *queue) init(r *Reporter) {
 
 // put takes over b.
 func (q *queue) put(b *batch) {
-	b.since = time.Now()
+	b.since, b.slots = time.Now(), q.slots
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.n+len(b.events) > q.r.opt.queueMax {
@@ -106,15 +108,13 @@ func (q *queue) drain(ctx context.Context, workflowID string, l *backlog) {
 		q.mu.Unlock()
 
 		if b.ends {
-			q.r.settling.wait(ctx, workflowID, time.Time{}, q.r.opt.retryFor)
+			q.r.settling.wait(ctx, workflowID, time.Time{}, q.r.opt.settleFor())
 			b.since = time.Now()
 		}
-		q.slots <- struct{}{}
 		if !b.ifOpen || q.r.stepOpen(ctx, &b.events[0]) {
 			// The error is counted and logged; the next event repairs the state.
 			_ = q.r.write(ctx, b)
 		}
-		<-q.slots
 
 		q.mu.Lock()
 		q.n -= len(b.events)

@@ -16,8 +16,8 @@ import (
 const (
 	// callFor bounds one call to the store.
 	callFor = 2 * time.Second
-	// makeWayFor bounds how long a new chain's first event waits for the end
-	// of its predecessor to be found out.
+	// makeWayFor bounds one attempt to find out the end of a new chain's
+	// predecessor.
 	makeWayFor = 3 * time.Second
 
 	backoffFirst = 20 * time.Millisecond
@@ -68,6 +68,8 @@ type batch struct {
 	ends bool
 	// since is when the batch was first to be written.
 	since time.Time
+	// slots bounds, together with others, the calls under way; nil: unbounded.
+	slots chan struct{}
 }
 
 // write appends b. What fails for now is tried again, unchanged, until the
@@ -124,13 +126,21 @@ func (r *Reporter) appendOnce(ctx context.Context, b *batch) error {
 			return r.reopened(ctx, b, time.Time{}, err)
 		}
 	}
-	if err := r.makeWay(ctx, b.id); err != nil {
+	if err := r.makeWay(ctx, b); err != nil {
 		return err
 	}
 	return r.reopened(ctx, b, b.id.time, r.call(ctx, b, b.id.time))
 }
 
 func (r *Reporter) call(ctx context.Context, b *batch, runTime time.Time) error {
+	if b.slots != nil {
+		select {
+		case b.slots <- struct{}{}:
+			defer func() { <-b.slots }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	defer cancel()
 	chain := b.id.chainID()
@@ -179,8 +189,12 @@ func (r *Reporter) reopened(ctx context.Context, b *batch, runTime time.Time, er
 // makeWay closes the chain before this run's, if it is another one and still
 // open: once the new run's events are there, the old chain takes no more, and
 // its viewers would wait for an end that never comes.
-func (r *Reporter) makeWay(ctx context.Context, id *identity) error {
-	r.settling.wait(ctx, id.workflowID, id.time, r.opt.retryFor)
+//
+// When Temporal or the store does not answer, the error has it tried again for
+// half the time that b has; the other half is left for b itself.
+func (r *Reporter) makeWay(ctx context.Context, b *batch) error {
+	id := b.id
+	r.settling.wait(ctx, id.workflowID, id.time, r.opt.settleFor())
 	snap, err := r.snapshot(ctx, id.workflowID)
 	switch {
 	case errors.Is(err, progress.ErrNotFound):
@@ -201,10 +215,12 @@ func (r *Reporter) makeWay(ctx context.Context, id *identity) error {
 	defer cancel()
 	o, err := r.closeChain(ctx, &snap, nil)
 	switch {
+	case err != nil && !final(err) && time.Since(b.since) < r.opt.retryFor/2:
+		return err
 	case err != nil:
-		// The new run must not wait for the old one's end.
+		// The new run must not wait for ever, and the old one's end is lost.
 		r.count.unconfirmed.Add(1)
-		r.opt.logger.Warn("a chain gave way to the next before its end was known", "workflow_id", id.workflowID, "run_id", snap.RunID, "error", err)
+		r.opt.logger.Warn("a chain gave way to the next before its end was known, and is never closed", "workflow_id", id.workflowID, "run_id", snap.RunID, "error", err)
 	case o.status == "" && o.has(id):
 		// The chain goes on with this run, under the name that a reset gave it.
 		id.setChain(snap.Chain)
