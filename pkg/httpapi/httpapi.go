@@ -8,6 +8,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -113,16 +114,36 @@ func (a *api) routes() http.Handler {
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
 		problem.MethodNotAllowed(w, req, allowed(r, req)...)
 	})
-	r.Post("/v1/workflows", a.start)
+	r.With(noQuery).Post("/v1/workflows", a.start)
 	read := func(path string, h http.HandlerFunc) {
 		r.Get(path, h)
 		r.Head(path, h)
 	}
-	read("/v1/workflows/{id}", a.describe)
+	read("/v1/workflows/{id}", noQuery(http.HandlerFunc(a.describe)).ServeHTTP)
 	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	read("/readyz", a.ready)
 	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)
 	return r
+}
+
+// noQuery refuses query parameters, since none is known: a misspelt or
+// misplaced one is not ignored.
+func noQuery(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("The query cannot be read: %v.", err)})
+			return
+		}
+		for name := range query {
+			problem.Write(w, problem.Problem{
+				Status: http.StatusBadRequest,
+				Detail: fmt.Sprintf("There is no query parameter %q; this route takes none.", clip(name)),
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // allowed returns the methods that a path has.

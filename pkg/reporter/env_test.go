@@ -83,7 +83,7 @@ func newEnv(t *testing.T) *env {
 func stopShared() {
 	if shared.reconciler != nil {
 		shared.reconciler.Stop()
-		_ = shared.client.ScheduleClient().GetHandle(context.Background(), reporter.ReconcilerID).Delete(context.Background())
+		_ = shared.client.ScheduleClient().GetHandle(context.Background(), reporter.ReconcilerID(shared.queue)).Delete(context.Background())
 	}
 	if shared.store != nil {
 		shared.store.Close()

@@ -35,7 +35,7 @@ func defaultOptions() options {
 		interval:   50 * time.Millisecond,
 		retryFor:   30 * time.Second,
 		flushFor:   time.Second,
-		stopFor:    5 * time.Second,
+		stopFor:    3 * time.Second,
 		confirmFor: 10 * time.Second,
 		confirmMax: 200,
 		queueMax:   10_000,
