@@ -99,9 +99,13 @@ func (a *ActivityReporter) finish(err error) {
 	a.finished, a.since = true, time.Now()
 	// An activity that somebody else completes is still running.
 	pending := errors.Is(err, activity.ErrResultPending)
-	if a.step != "" && !pending && a.over != nil {
+	switch {
+	case a.step == "" || pending:
+	case a.refused != nil:
+		a.r.count.refused.Add(1)
+	case a.over != nil:
 		a.lost(1)
-	} else if a.step != "" && !pending {
+	default:
 		status, text := outcomeOfActivity(err)
 		a.endLocked(a.step, status, text)
 	}

@@ -116,15 +116,3 @@ func TestEndBeforeTheLastRunsEvents(t *testing.T) {
 		})
 	}
 }
-
-// A chain is closed however many runs of it the stream does not know.
-func TestEndOfALongUnseenChain(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t)
-	e.gated("-long", 1, reporter.WithRetryFor(100*time.Millisecond))
-	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Continue: 120})
-	if err := run.Get(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	e.theEnd(run.GetID(), "", progress.StatusCompleted, later)
-}

@@ -76,7 +76,7 @@ func TestQueriesReportNothing(t *testing.T) {
 			if err := e.client.SignalWorkflow(t.Context(), run.GetID(), "", "go", nil); err != nil {
 				t.Fatal(err)
 			}
-			e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
+			e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 			events := e.events(run.GetID())
 			if len(events) != 4 {
 				t.Errorf("want started, two reports and the end:\n%s", list(events))

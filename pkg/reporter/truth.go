@@ -26,8 +26,9 @@ type outcome struct {
 	// run is the chain's newest run, which the end is of; empty: the one that
 	// was asked for.
 	run string
-	// began is, where run is another than the one asked for, a time behind all
-	// tasks of the runs before it and about when it began, by Temporal's clock.
+	// began is about when that run began, by Temporal's clock: behind all tasks
+	// of the runs before it, those of earlier chains too. The zero time: not
+	// known.
 	began time.Time
 	// first is Temporal's name of the chain, its first run's ID; empty where
 	// the server does not tell. runs are those that were looked at.
@@ -123,10 +124,14 @@ func (r *Reporter) chainOutcome(ctx context.Context, workflowID, runID string, c
 			continue
 		}
 		chain.first = info.GetFirstRunId()
-		if run := info.GetExecution().GetRunId(); run != runID {
-			chain.run, chain.began = run, latest(chain.began, info.GetStartTime().AsTime())
+		chain.run = info.GetExecution().GetRunId()
+		chain.runs = append(chain.runs, chain.run)
+		if began := info.GetStartTime().AsTime(); chain.run == runID {
+			// Not later than its own first task.
+			chain.began = began.Truncate(time.Millisecond)
+		} else {
+			chain.began = latest(chain.began, began)
 		}
-		chain.runs = append(chain.runs, info.GetExecution().GetRunId())
 		switch info.GetStatus() {
 		case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, enumspb.WORKFLOW_EXECUTION_STATUS_PAUSED, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED:
 			return chain, nil
@@ -136,7 +141,7 @@ func (r *Reporter) chainOutcome(ctx context.Context, workflowID, runID string, c
 			if err := calls(ctx); err != nil {
 				return outcome{}, err
 			}
-			o, err := r.closeEvent(ctx, workflowID, info.GetExecution().GetRunId(), false)
+			o, err := r.closeEvent(ctx, workflowID, chain.run, false)
 			if err != nil {
 				return outcome{}, err
 			}
@@ -191,9 +196,11 @@ func (r *Reporter) closeAs(ctx context.Context, snap *progress.Snapshot, o outco
 // closeBatch returns the end of the chain that the run belongs to. It bears
 // the chain's newest run, also where the stream knows no event of it: what is
 // still on the way of that run, and of those before, is then refused, and not
-// taken for a new chain.
+// taken for a new chain. It bears a time, too: of a run that was only queued
+// the stream knows none, and would take a late event of the chain before for
+// a newer run's.
 func closeBatch(id *identity, o outcome) *batch {
-	if o.run != "" && o.run != id.runID {
+	if o.run != "" && (o.run != id.runID || id.time.IsZero()) {
 		id = &identity{workflowID: id.workflowID, workflowType: id.workflowType, runID: o.run, chain: id.chainID(), first: id.first, time: o.began}
 	}
 	e := id.event(progress.TypeClosed)
