@@ -26,6 +26,7 @@ type options struct {
 	// recordsMax and bytesMax bound what one activity holds unwritten.
 	recordsMax, bytesMax int
 	reconciler           bool
+	noErrors             bool
 	rate                 float64
 }
 
@@ -81,6 +82,11 @@ func WithConfirm(wait time.Duration, most int) Option {
 func WithBuffer(records, bytes int) Option {
 	return func(o *options) { o.recordsMax, o.bytesMax = records, bytes }
 }
+
+// WithoutErrors leaves out the texts of errors: of failed activities and
+// steps, and of how runs ended, the reasons of terminations too. By default
+// they are written as they are, also where the client encrypts failures.
+func WithoutErrors() Option { return func(o *options) { o.noErrors = true } }
 
 // WithReconciler registers the reconciler's workflow and activity on the
 // workers that use the reporter; see [EnsureReconciler]. The rate bounds its

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -143,5 +145,20 @@ func TestLostIsInTheStream(t *testing.T) {
 	}
 	if lost == 0 || written+lost != lines || rep.Stats().Lost != lost {
 		t.Errorf("%d lines written and %d lost of %d, stats %+v", written, lost, lines, rep.Stats())
+	}
+}
+
+// Where texts of errors are to stay out of the store, they do, and the states
+// are there.
+func TestWithoutErrors(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	run, _ := e.reports(func(context.Context) error {
+		return temporal.NewNonRetryableApplicationError("the lamp broke", "Broken", nil)
+	}, reporter.WithoutErrors())
+	e.theEnd(run.GetID(), progress.StatusFailed, soon)
+	events := e.events(run.GetID())
+	if text := list(events); strings.Contains(text, "lamp") || !slices.Contains(stepEvents(events, "act"), "failed 1") {
+		t.Errorf("the events are\n%s", text)
 	}
 }

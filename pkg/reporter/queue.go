@@ -107,7 +107,8 @@ func (q *queue) drain(ctx context.Context, workflowID string, l *backlog) {
 		l.batches = l.batches[1:]
 		q.mu.Unlock()
 
-		if b.ends {
+		if b.ends || b.ifOpen {
+			// Both are about what activities have reported.
 			q.r.settling.wait(ctx, workflowID, time.Time{}, q.r.opt.settleFor())
 			b.since = time.Now()
 		}

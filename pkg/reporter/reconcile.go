@@ -190,10 +190,11 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 		return limit.wait(ctx)
 	}
 	ids = after(ids, last.Cursor)
+	var closed map[string]bool
 	if float64(len(ids)) > rec.r.opt.rate*reconcileFor.Seconds() {
 		// More than one round can ask for. Those that Temporal lists as closed
 		// come first; the list may lag, so the others have their turn too.
-		closed, err := rec.recentlyClosed(ctx, last.Began, calls)
+		closed, err = rec.recentlyClosed(ctx, last.Began, calls)
 		if err != nil {
 			rec.r.opt.logger.Warn("Temporal does not list what has closed", "error", err)
 		}
@@ -204,7 +205,9 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 		}
 	}
 	for i, id := range ids {
-		rec.checkAndCount(ctx, id, calls, &result)
+		if !closed[id] { // or it has been checked
+			rec.checkAndCount(ctx, id, calls, &result)
+		}
 		if ctx.Err() != nil {
 			result.Cursor = last.Cursor
 			if i > 0 {

@@ -35,8 +35,10 @@ type workflowState struct {
 // WorkflowReporter reports from workflow code. Its state is written only when
 // the code runs live, never in a replay, and costs no history event. It may
 // be lost with the worker; the next report carries the whole state again. A
-// workflow task that failed runs again and says again what it said: state
-// stands as it was, but its events are there twice.
+// workflow task that failed runs again and says again what it said. Where the
+// history shows the failure, that is written again, and state stands as it
+// was; where it does not, what the same code says at the same point counts as
+// said.
 // The zero value does nothing.
 type WorkflowReporter struct {
 	ctx workflow.Context

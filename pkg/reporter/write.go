@@ -88,7 +88,9 @@ func (r *Reporter) write(ctx context.Context, b *batch) error {
 			return nil
 		}
 		if final(err) {
-			r.count.refused.Add(int64(len(b.events)))
+			if !b.ifOpen { // what was open has been closed meanwhile
+				r.count.refused.Add(int64(len(b.events)))
+			}
 			return err
 		}
 		wait := backoff/2 + rand.N(backoff)
@@ -146,6 +148,9 @@ func (r *Reporter) call(ctx context.Context, b *batch, runTime time.Time) error 
 	chain := b.id.chainID()
 	for i := range b.events {
 		b.events[i].Chain = chain
+		if r.opt.noErrors {
+			b.events[i].Error = ""
+		}
 	}
 	_, err := r.store.Append(ctx, redisstore.Append{
 		WorkflowID: b.id.workflowID,
