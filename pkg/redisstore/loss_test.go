@@ -227,7 +227,9 @@ func TestExpiry(t *testing.T) {
 		for _, suffix := range []string{"", ":events", ":producers"} {
 			h.client.PExpire(t.Context(), h.key("id", suffix), 30*time.Minute)
 		}
-		h.append(t, numbered(2, logs("id", "r", 1)...))
+		later := logs("id", "r", 1)
+		later[0].Time = later[0].Time.Add(time.Minute)
+		h.append(t, numbered(2, later...))
 		expiries(time.Hour)
 		h.append(t, numbered(3, event("id", "r", progress.TypeClosed, nil)))
 		expiries(time.Minute)
