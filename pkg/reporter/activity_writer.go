@@ -87,11 +87,20 @@ func (a *ActivityReporter) waitForWork(ctx context.Context, last time.Time) (end
 // errDropped is what a flush learns when a buffer was full.
 var errDropped = errors.New("reporter: more was reported than could be held, and some of it was dropped")
 
-// writeAll writes what is pending, and answers those who wait for it.
+// writeAll writes what is pending, and answers those who wait for it. Unless
+// somebody does, what is reported meanwhile is left to the next write, so that
+// an activity which reports without a pause has one in each interval.
 func (a *ActivityReporter) writeAll(ctx context.Context) error {
 	var failed error
+	a.mu.Lock()
+	until := a.buffer.end()
+	a.mu.Unlock()
 	for {
 		a.mu.Lock()
+		if a.buffer.taken >= until && a.buffer.taken < a.buffer.end() && len(a.flushes) == 0 && !a.finished {
+			a.mu.Unlock()
+			return failed
+		}
 		events := a.buffer.take(batchMax, bytesPerWrite)
 		jump := int64(0)
 		if len(a.buffer.entries) == 0 {

@@ -43,6 +43,9 @@ type places struct {
 // overhead is what an event weighs beside its text.
 const overhead = 200
 
+// end returns how many entries there have ever been.
+func (b *buffer) end() int { return b.taken + len(b.entries) }
+
 // at returns the entry at the place, or nil if it has been taken.
 func (b *buffer) at(place int) *entry {
 	if i := place - 1 - b.taken; i >= 0 {
@@ -67,7 +70,7 @@ func (b *buffer) step(name string) *places {
 func (b *buffer) push(e entry) int {
 	b.entries = append(b.entries, e)
 	b.bytes += e.size
-	return b.taken + len(b.entries)
+	return b.end()
 }
 
 // addState takes over an event that carries a whole state. It reports whether
