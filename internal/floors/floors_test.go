@@ -23,6 +23,7 @@ const module = "github.com/runcast/runcast"
 // package may import those of lower floors only, and what arrows allows.
 var floors = map[string]int{
 	"pkg/progress": 0,
+	"pkg/message":  0,
 
 	"pkg/redisstore": 1,
 	"pkg/problem":    1,
@@ -164,10 +165,12 @@ func TestSubscriberIsFreeOfTemporal(t *testing.T) {
 	}
 }
 
-func TestProgressImportsTheStandardLibraryOnly(t *testing.T) {
-	for _, p := range list(t, "-deps", "./pkg/progress") {
-		if !p.Standard && p.ImportPath != module+"/pkg/progress" {
-			t.Errorf("pkg/progress depends on %s", p.ImportPath)
+func TestGroundFloorImportsTheStandardLibraryOnly(t *testing.T) {
+	for _, ground := range []string{"pkg/progress", "pkg/message"} {
+		for _, p := range list(t, "-deps", "./"+ground) {
+			if !p.Standard && p.ImportPath != module+"/"+ground {
+				t.Errorf("%s depends on %s", ground, p.ImportPath)
+			}
 		}
 	}
 }
