@@ -36,6 +36,9 @@ var floors = map[string]int{
 	"internal/statsmetrics": 1,
 	"internal/temporalenv":  2,
 
+	"pkg/twiliohook": 1,
+	"pkg/twiliosend": 1,
+
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,
 	"activities":   2,
