@@ -22,6 +22,7 @@ import (
 	"github.com/runcast/runcast/pkg/httpapi"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
+	"github.com/runcast/runcast/pkg/twiliohook"
 	"github.com/runcast/runcast/workflows"
 )
 
@@ -33,6 +34,9 @@ type Config struct {
 	AllowedOrigins settings.Origins `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
 	TaskQueue      string           `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
 	MaxBody        int64            `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
+	PublicURL      string           `name:"public-url" from:"RUNCAST_PUBLIC_URL" help:"This service as Twilio reaches it: the base of the webhooks' URLs. Signatures are checked against it."`
+	TrustedProxies settings.Proxies `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
+	AuthToken      string           `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
 	Redis          settings.Redis   `embed:""`
 	Log            settings.Log     `embed:""`
 }
@@ -48,7 +52,11 @@ func (c *Config) Validate() error {
 	if c.TaskQueue == "" {
 		return errors.New("--task-queue (RUNCAST_TASK_QUEUE) is empty")
 	}
+	if c.AuthToken != "" && c.PublicURL == "" && len(c.TrustedProxies) == 0 {
+		return errors.New("TWILIO_AUTH_TOKEN is set, but what Twilio signed cannot be known: set --public-url (RUNCAST_PUBLIC_URL) to the base of the webhooks' URLs, or --trusted-proxies (RUNCAST_TRUSTED_PROXIES)")
+	}
 	return errors.Join(
+		settings.BaseURL("--public-url (RUNCAST_PUBLIC_URL)", c.PublicURL),
 		settings.BaseURL("--subscriber-url (RUNCAST_SUBSCRIBER_URL)", c.SubscriberURL),
 		settings.BaseURL("--temporal-ui-url (RUNCAST_TEMPORAL_UI_URL)", c.TemporalUIURL),
 	)
@@ -91,6 +99,10 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	}
 	defer temporal.Close()
 
+	verifier, err := c.verifier()
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	handler, err := httpapi.New(httpapi.Options{
@@ -101,6 +113,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		UI:             c.TemporalUIURL,
 		Subscriber:     c.SubscriberURL,
 		AllowedOrigins: c.AllowedOrigins,
+		Twilio:         verifier,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,
 		Logger:         logger,
@@ -119,6 +132,16 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	defer stopAsking()
 	return httpserve.Serve(ctx, listener, httpserve.Options{
 		Handler: handler, Logger: logger, WriteTimeout: 15 * time.Second,
+	})
+}
+
+// verifier checks Twilio's signatures; nil where there is no token.
+func (c *Config) verifier() (*twiliohook.Verifier, error) {
+	if c.AuthToken == "" {
+		return nil, nil
+	}
+	return twiliohook.NewVerifier(twiliohook.Options{
+		AuthToken: c.AuthToken, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 	})
 }
 

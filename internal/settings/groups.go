@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"strings"
 
+	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 )
 
@@ -45,6 +48,30 @@ func (o Origins) Validate() error {
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
 			return fmt.Errorf("--allowed-origins (RUNCAST_ALLOWED_ORIGINS): %q is not an origin such as https://app.example, without a path", origin)
 		}
+	}
+	return nil
+}
+
+// Proxies are networks of proxies, such as 10.0.0.0/8; an address is a network
+// of its own.
+type Proxies []netip.Prefix
+
+// Decode reads a list with commas.
+func (p *Proxies) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("networks", &text); err != nil {
+		return err
+	}
+	*p = nil
+	for _, entry := range strings.Split(text, ",") {
+		network, err := netip.ParsePrefix(entry)
+		if addr, e := netip.ParseAddr(entry); e == nil {
+			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%q is not a network such as 10.0.0.0/8", entry)
+		}
+		*p = append(*p, network.Masked())
 	}
 	return nil
 }

@@ -23,12 +23,14 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/twiliohook"
 )
 
 // Temporal is what this package needs of a client.
 type Temporal interface {
 	ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error)
 	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+	SignalWorkflow(ctx context.Context, workflowID, runID, name string, arg any) error
 	CheckHealth(ctx context.Context, r *client.CheckHealthRequest) (*client.CheckHealthResponse, error)
 }
 
@@ -56,6 +58,11 @@ type Options struct {
 	// AllowedOrigins are the web origins whose pages may call; "*" is all.
 	// Nil is none but the service's own.
 	AllowedOrigins []string
+	// Twilio checks who signed a webhook; nil: the webhooks answer 503, and
+	// none is taken unchecked.
+	Twilio *twiliohook.Verifier
+	// Receipts keeps what becomes of messages; nil keeps nothing.
+	Receipts Receipts
 	// MaxBody bounds a request's body in bytes; 0 is 64 KiB.
 	MaxBody int64
 	// Timeout bounds each call to Temporal, all its retries included; 0 is 5 s.
@@ -115,6 +122,9 @@ func (a *api) routes() http.Handler {
 	})
 	r.Post("/v1/workflows", a.start)
 	r.Get("/v1/workflows/{id}", a.describe)
+	r.Post("/v1/messages", a.typed)
+	r.Post("/webhooks/twilio/sms", a.sms)
+	r.Post(statusPath, a.status)
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	r.Get("/readyz", a.ready)
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))

@@ -13,6 +13,8 @@ import (
 type metrics struct {
 	requests *prometheus.HistogramVec
 	started  *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	delivery *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -24,8 +26,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		started: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_api_workflow_starts_total", Help: "Starts by workflow type and result: ok, taken or failed.",
 		}, []string{"type", "result"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "runcast_api_webhooks_refused_total", Help: "Twilio's requests not taken, by reason: no_token, signature or form.",
+		}, []string{"reason"}),
+		delivery: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "runcast_api_delivery_statuses_total", Help: "Delivery statuses that Twilio reported.",
+		}, []string{"status"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.started} {
+	for _, c := range []prometheus.Collector{m.requests, m.started, m.refused, m.delivery} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
