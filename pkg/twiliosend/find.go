@@ -1,0 +1,89 @@
+package twiliosend
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	openapi "github.com/twilio/twilio-go/rest/api/v2010"
+
+	"github.com/runcast/runcast/pkg/message"
+)
+
+// pageSize is how many of the newest messages between two addresses are
+// looked at, the most that Twilio gives at once.
+const pageSize = 1000
+
+// clockSkew is how far Twilio's clock may be behind ours; its times have no
+// fractions, either.
+const clockSkew = 30 * time.Second
+
+// trialPrefix is what Twilio puts before the texts of trial accounts.
+const trialPrefix = "Sent from your Twilio trial account - "
+
+// Find looks for a message that was sent since a time: to whom, from whom and
+// with the text of m. It returns the oldest, and whether there is one. Two
+// messages with the same text to the same receiver cannot be told apart.
+//
+// Its error is a [*message.Error]; whatever its class, nothing was found out.
+func (c *Client) Find(ctx context.Context, m message.Outgoing, since time.Time) (message.Receipt, bool, error) {
+	params := (&openapi.ListMessageParams{}).SetTo(m.To.Raw()).SetPageSize(pageSize)
+	if from := c.from(m); from != "" && !strings.HasPrefix(from, "MG") {
+		params.SetFrom(from) // a service's messages come from one of its numbers
+	}
+	var listed []openapi.ApiV2010Message
+	err := c.attempt(ctx, func(api *openapi.ApiService) error {
+		page, err := api.PageMessage(params, "", "")
+		if err != nil {
+			return err
+		}
+		listed = page.Messages
+		return nil
+	})
+	if err != nil {
+		return message.Receipt{}, false, err
+	}
+	var found *openapi.ApiV2010Message
+	complete := len(listed) < pageSize
+	for i := range listed { // the newest first
+		sent := &listed[i]
+		if created, ok := createdAt(sent); ok && created.Before(since.Add(-clockSkew)) {
+			complete = true
+			continue
+		}
+		if sent.Sid != nil && outbound(sent) && sameText(sent, m.Text) {
+			found = sent
+		}
+	}
+	if found != nil {
+		return receiptOf(found), true, nil
+	}
+	if !complete {
+		return message.Receipt{}, false, &message.Error{Class: message.ErrUnknown, Cause: errors.New("too many messages since then to look at all of them")}
+	}
+	return message.Receipt{}, false, nil
+}
+
+// createdAt reads when Twilio took a message. There is no time of sending
+// while it is queued.
+func createdAt(m *openapi.ApiV2010Message) (time.Time, bool) {
+	if m.DateCreated == nil {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.RFC1123Z, *m.DateCreated)
+	return t, err == nil
+}
+
+// outbound reports whether m was sent through the API: what a number received,
+// or a webhook's answer, is something else.
+func outbound(m *openapi.ApiV2010Message) bool {
+	return m.Direction == nil || *m.Direction == "outbound-api"
+}
+
+func sameText(m *openapi.ApiV2010Message, text string) bool {
+	if m.Body == nil {
+		return text == ""
+	}
+	return strings.TrimSpace(strings.TrimPrefix(*m.Body, trialPrefix)) == strings.TrimSpace(text)
+}
