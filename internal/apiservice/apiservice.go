@@ -37,12 +37,15 @@ type Config struct {
 	PublicURL      string           `name:"public-url" from:"RUNCAST_PUBLIC_URL" help:"This service as Twilio reaches it: the base of the webhooks' URLs. Signatures are checked against it."`
 	TrustedProxies settings.Proxies `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
 	AuthToken      string           `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
+	ReplyWait      time.Duration    `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
 	Redis          settings.Redis   `embed:""`
 	Log            settings.Log     `embed:""`
 }
 
 // Vars are the defaults that are spelled elsewhere.
-func (*Config) Vars() map[string]string { return map[string]string{"task_queue": workflows.TaskQueue} }
+func (*Config) Vars() map[string]string {
+	return map[string]string{"task_queue": workflows.TaskQueue, "reply_wait": httpapi.DefaultWait.String()}
+}
 
 // Validate reports settings that cannot be, or contradict each other.
 func (c *Config) Validate() error {
@@ -51,6 +54,9 @@ func (c *Config) Validate() error {
 	}
 	if c.TaskQueue == "" {
 		return errors.New("--task-queue (RUNCAST_TASK_QUEUE) is empty")
+	}
+	if c.ReplyWait != 0 && (c.ReplyWait < 2*time.Second || c.ReplyWait > httpapi.MaxWait) {
+		return fmt.Errorf("--reply-wait (RUNCAST_REPLY_WAIT): %v is not between 2s and %v, below which Twilio gives up", c.ReplyWait, httpapi.MaxWait)
 	}
 	if c.AuthToken != "" && c.PublicURL == "" && len(c.TrustedProxies) == 0 {
 		return errors.New("TWILIO_AUTH_TOKEN is set, but what Twilio signed cannot be known: set --public-url (RUNCAST_PUBLIC_URL) to the base of the webhooks' URLs, or --trusted-proxies (RUNCAST_TRUSTED_PROXIES)")
@@ -114,6 +120,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Subscriber:     c.SubscriberURL,
 		AllowedOrigins: c.AllowedOrigins,
 		Twilio:         verifier,
+		Wait:           c.ReplyWait,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,
 		Logger:         logger,
@@ -131,7 +138,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	defer asking.Wait()
 	defer stopAsking()
 	return httpserve.Serve(ctx, listener, httpserve.Options{
-		Handler: handler, Logger: logger, WriteTimeout: 15 * time.Second,
+		Handler: handler, Logger: logger, WriteTimeout: httpapi.MaxWait + 5*time.Second,
 	})
 }
 

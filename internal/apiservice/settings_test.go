@@ -49,6 +49,7 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_PUBLIC_URL=runcast.example", []string{"RUNCAST_PUBLIC_URL"}},
 		{"RUNCAST_TRUSTED_PROXIES=proxy.example", []string{"trusted-proxies", "proxy.example"}},
 		{"TWILIO_AUTH_TOKEN=secret", []string{"TWILIO_AUTH_TOKEN", "RUNCAST_PUBLIC_URL", "RUNCAST_TRUSTED_PROXIES"}},
+		{"RUNCAST_REPLY_WAIT=15s", []string{"RUNCAST_REPLY_WAIT", "14s"}},
 		{"RUNCAST_ALLOWED_ORIGINS=*,https://a.example", []string{"RUNCAST_ALLOWED_ORIGINS"}},
 		{"TEMPORAL_TLS=true TEMPORAL_TLS_CLIENT_CERT_PATH=/no/such.pem TEMPORAL_TLS_CLIENT_KEY_PATH=/no/such.key", []string{"/no/such"}},
 	} {

@@ -83,7 +83,9 @@ func (a *api) typed(w http.ResponseWriter, r *http.Request) {
 	case n > maxText:
 		err = fmt.Errorf(`"text" has %d characters; %d are allowed`, n, maxText)
 	default:
-		err = checkSID(req.ID)
+		if err = checkSID(req.ID); err != nil {
+			err = fmt.Errorf(`"id": %w`, err)
+		}
 	}
 	if err != nil {
 		problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: err.Error() + "."})
@@ -107,7 +109,7 @@ const maxSID = 200
 // checkSID reports a name that should not become part of a workflow ID.
 func checkSID(id string) error {
 	if len(id) > maxSID || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return fmt.Errorf(`"id" has %d bytes; up to %d printable ASCII characters without spaces are allowed`, len(id), maxSID)
+		return fmt.Errorf("it has %d bytes; up to %d printable ASCII characters without spaces are allowed", len(id), maxSID)
 	}
 	return nil
 }

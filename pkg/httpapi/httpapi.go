@@ -8,6 +8,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -30,6 +31,8 @@ import (
 type Temporal interface {
 	ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error)
 	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+	GetWorkflow(ctx context.Context, workflowID, runID string) client.WorkflowRun
+	UpdateWorkflow(ctx context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error)
 	SignalWorkflow(ctx context.Context, workflowID, runID, name string, arg any) error
 	CheckHealth(ctx context.Context, r *client.CheckHealthRequest) (*client.CheckHealthResponse, error)
 }
@@ -61,6 +64,9 @@ type Options struct {
 	// Twilio checks who signed a webhook; nil: the webhooks answer 503, and
 	// none is taken unchecked.
 	Twilio *twiliohook.Verifier
+	// Wait is how long WhatsApp and e-mail wait for a reply, 2 s to [MaxWait];
+	// 0 is [DefaultWait].
+	Wait time.Duration
 	// Receipts keeps what becomes of messages; nil keeps nothing.
 	Receipts Receipts
 	// MaxBody bounds a request's body in bytes; 0 is 64 KiB.
@@ -97,6 +103,12 @@ func New(o Options) (http.Handler, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
+	if o.Wait == 0 {
+		o.Wait = DefaultWait
+	}
+	if o.Wait < 2*claimTime || o.Wait > MaxWait {
+		return nil, fmt.Errorf("httpapi: a wait of %v is not between %v and %v", o.Wait, 2*claimTime, MaxWait)
+	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
@@ -124,7 +136,9 @@ func (a *api) routes() http.Handler {
 	r.Get("/v1/workflows/{id}", a.describe)
 	r.Post("/v1/messages", a.typed)
 	r.Post("/webhooks/twilio/sms", a.sms)
+	r.Post("/webhooks/twilio/whatsapp", a.whatsApp)
 	r.Post(statusPath, a.status)
+	r.Post("/webhooks/email", a.email)
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	r.Get("/readyz", a.ready)
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))

@@ -15,6 +15,7 @@ type metrics struct {
 	started  *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	delivery *prometheus.CounterVec
+	replies  *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -32,8 +33,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		delivery: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_api_delivery_statuses_total", Help: "Delivery statuses that Twilio reported.",
 		}, []string{"status"}),
+		replies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "runcast_api_replies_total",
+			Help: "Replies that were waited for, by what became of them: answered, again (asked for once more after it was claimed), handed_over (the workflow sends it), lost (claimed, and the client had gone) or failed.",
+		}, []string{"channel", "result"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.started, m.refused, m.delivery} {
+	for _, c := range []prometheus.Collector{m.requests, m.started, m.refused, m.delivery, m.replies} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

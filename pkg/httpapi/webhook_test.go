@@ -215,7 +215,7 @@ func TestBadWebhooks(t *testing.T) {
 // Without a token nobody can be told from Twilio: nothing is taken.
 func TestWebhooksWithoutToken(t *testing.T) {
 	s := newAPI(t, fakeTemporal{t: t})
-	for _, path := range []string{"/webhooks/twilio/sms", "/webhooks/twilio/status"} {
+	for _, path := range []string{"/webhooks/twilio/sms", "/webhooks/twilio/whatsapp", "/webhooks/twilio/status"} {
 		a := hook(t, s, path, smsForm(newSID(t), "hi"))
 		if a.StatusCode != 503 || !strings.Contains(a.text, "TWILIO_AUTH_TOKEN") {
 			t.Errorf("%s: got %d %s", path, a.StatusCode, a.text)
