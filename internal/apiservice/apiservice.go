@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	_ "time/tzdata" // reminders have time zones; an image may have none
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -121,6 +122,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		AllowedOrigins: c.AllowedOrigins,
 		Twilio:         verifier,
 		Wait:           c.ReplyWait,
+		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,
 		Logger:         logger,

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/runcast/runcast/pkg/problem"
 	"github.com/runcast/runcast/pkg/twiliohook"
@@ -34,6 +35,7 @@ type Temporal interface {
 	GetWorkflow(ctx context.Context, workflowID, runID string) client.WorkflowRun
 	UpdateWorkflow(ctx context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error)
 	SignalWorkflow(ctx context.Context, workflowID, runID, name string, arg any) error
+	ScheduleClient() client.ScheduleClient
 	CheckHealth(ctx context.Context, r *client.CheckHealthRequest) (*client.CheckHealthResponse, error)
 }
 
@@ -69,6 +71,9 @@ type Options struct {
 	Wait time.Duration
 	// Receipts keeps what becomes of messages; nil keeps nothing.
 	Receipts Receipts
+	// DataConverter is the client's, for what schedules hold; nil is Temporal's
+	// default.
+	DataConverter converter.DataConverter
 	// MaxBody bounds a request's body in bytes; 0 is 64 KiB.
 	MaxBody int64
 	// Timeout bounds each call to Temporal, all its retries included; 0 is 5 s.
@@ -109,6 +114,9 @@ func New(o Options) (http.Handler, error) {
 	if o.Wait < 2*claimTime || o.Wait > MaxWait {
 		return nil, fmt.Errorf("httpapi: a wait of %v is not between %v and %v", o.Wait, 2*claimTime, MaxWait)
 	}
+	if o.DataConverter == nil {
+		o.DataConverter = converter.GetDefaultDataConverter()
+	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
@@ -139,6 +147,12 @@ func (a *api) routes() http.Handler {
 	r.Post("/webhooks/twilio/whatsapp", a.whatsApp)
 	r.Post(statusPath, a.status)
 	r.Post("/webhooks/email", a.email)
+	r.Post("/v1/reminders", a.remind)
+	r.Get("/v1/reminders/daily", a.listDaily)
+	r.Post("/v1/reminders/daily", a.remindDaily)
+	r.Get("/v1/reminders/daily/{id}", a.describeDaily)
+	r.Patch("/v1/reminders/daily/{id}", a.changeDaily)
+	r.Delete("/v1/reminders/daily/{id}", a.deleteDaily)
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	r.Get("/readyz", a.ready)
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))

@@ -17,8 +17,8 @@ import (
 // Receipts keeps what becomes of messages that were sent.
 type Receipts interface {
 	// UpdateStatus keeps the receipt with its message, in whatever order
-	// receipts come.
-	UpdateStatus(ctx context.Context, r message.Receipt) error
+	// receipts come, and returns what holds.
+	UpdateStatus(ctx context.Context, r message.Receipt) (message.Receipt, error)
 }
 
 // statusPath is where Twilio reports what becomes of a message.
@@ -126,7 +126,7 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
 	defer cancel()
 	if a.Receipts != nil {
-		err = a.Receipts.UpdateStatus(ctx, receipt)
+		_, err = a.Receipts.UpdateStatus(ctx, receipt)
 	}
 	if id := message.CallbackWorkflow(r.URL); id != "" {
 		err = errors.Join(err, ended(a.Temporal.SignalWorkflow(ctx, id, "", message.StatusSignal, receipt)))

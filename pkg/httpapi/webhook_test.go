@@ -230,11 +230,11 @@ type receipts struct {
 	err error
 }
 
-func (r *receipts) UpdateStatus(_ context.Context, receipt message.Receipt) error {
+func (r *receipts) UpdateStatus(_ context.Context, receipt message.Receipt) (message.Receipt, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.got = append(r.got, receipt)
-	return r.err
+	return receipt, r.err
 }
 
 // A status is kept with its message and told to the run that sent it; a run
