@@ -38,6 +38,7 @@ var floors = map[string]int{
 
 	"pkg/twiliohook": 1,
 	"pkg/twiliosend": 1,
+	"pkg/agents":     1,
 
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,
