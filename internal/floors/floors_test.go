@@ -44,6 +44,8 @@ var floors = map[string]int{
 	"pkg/httpapi":  2,
 	"activities":   2,
 
+	"pkg/conversation": 2,
+
 	"workflows":       3,
 	"subscriber/hub":  3,
 	"subscriber/sse":  3,
@@ -64,7 +66,7 @@ var floors = map[string]int{
 
 // arrows are the imports within a floor that the design has.
 var arrows = map[string][]string{
-	"activities":     {"pkg/reporter"},
+	"activities":     {"pkg/reporter", "pkg/conversation"},
 	"subscriber/sse": {"subscriber/hub"},
 	"subscriber/ws":  {"subscriber/hub"},
 	"cmd/api":        {"internal/apiservice"},
