@@ -125,6 +125,7 @@ func TestDaily(t *testing.T) {
 	}
 	id := "daily-" + testenv.Prefix(t)
 	run := o.start(message.DailyWorkflow, id, in)
+	first := run.GetRunID()
 	var got workflows.DailyResult
 	if err := run.Get(t.Context(), &got); err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestDaily(t *testing.T) {
 		t.Errorf("%+v", got.Skipped[0])
 	}
 	described, err := o.client.DescribeWorkflowExecution(t.Context(), id, "")
-	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == run.GetRunID() {
+	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == first {
 		t.Errorf("it did not continue as new: %v", err)
 	}
 	for n := range 200 {

@@ -20,6 +20,7 @@ import (
 	"github.com/runcast/runcast/internal/redislog"
 	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/internal/temporalenv"
+	"github.com/runcast/runcast/pkg/conversation"
 	"github.com/runcast/runcast/pkg/httpapi"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
@@ -39,6 +40,7 @@ type Config struct {
 	TrustedProxies settings.Proxies `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
 	AuthToken      string           `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
 	ReplyWait      time.Duration    `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
+	KeepMessages   time.Duration    `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
 	Redis          settings.Redis   `embed:""`
 	Log            settings.Log     `embed:""`
 }
@@ -90,10 +92,12 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	defer listener.Close() // where Serve was not reached; it is closed twice otherwise
-	store, err := redisstore.Open(ctx, c.Redis.URL, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
+	redis, err := redisstore.Dial(ctx, c.Redis.URL)
 	if err != nil {
 		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
 	}
+	defer func() { err = errors.Join(err, redis.Close()) }()
+	store := redisstore.New(redis, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
 	defer func() { err = errors.Join(err, store.Close()) }()
 	options, err := temporalenv.Load(env, logger)
 	if err != nil {
@@ -121,6 +125,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Subscriber:     c.SubscriberURL,
 		AllowedOrigins: c.AllowedOrigins,
 		Twilio:         verifier,
+		Receipts:       conversation.New(redis, conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
 		Wait:           c.ReplyWait,
 		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
