@@ -30,19 +30,20 @@ import (
 
 // Config are the settings. TEMPORAL_* variables say where Temporal is.
 type Config struct {
-	Addr           string           `name:"addr" from:"RUNCAST_API_ADDR" default:"127.0.0.1:8081" help:"Where to listen. There is no authentication yet: think before it is not loopback."`
-	SubscriberURL  string           `name:"subscriber-url" from:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"The subscriber as its viewers reach it, for links to streams."`
-	TemporalUIURL  string           `name:"temporal-ui-url" from:"RUNCAST_TEMPORAL_UI_URL" help:"Temporal's web UI, for links to runs. Empty: no links."`
-	AllowedOrigins settings.Origins `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
-	TaskQueue      string           `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
-	MaxBody        int64            `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
-	PublicURL      string           `name:"public-url" from:"RUNCAST_PUBLIC_URL" help:"This service as Twilio reaches it: the base of the webhooks' URLs. Signatures are checked against it."`
-	TrustedProxies settings.Proxies `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
-	AuthToken      string           `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
-	ReplyWait      time.Duration    `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
-	KeepMessages   time.Duration    `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
-	Redis          settings.Redis   `embed:""`
-	Log            settings.Log     `embed:""`
+	Addr           string            `name:"addr" from:"RUNCAST_API_ADDR" default:"127.0.0.1:8081" help:"Where to listen. There is no authentication yet: think before it is not loopback."`
+	SubscriberURL  string            `name:"subscriber-url" from:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"The subscriber as its viewers reach it, for links to streams."`
+	TemporalUIURL  string            `name:"temporal-ui-url" from:"RUNCAST_TEMPORAL_UI_URL" help:"Temporal's web UI, for links to runs. Empty: no links."`
+	AllowedOrigins settings.Origins  `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
+	TaskQueue      string            `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
+	MaxBody        int64             `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
+	PublicURL      string            `name:"public-url" from:"RUNCAST_PUBLIC_URL" help:"This service as Twilio reaches it: the base of the webhooks' URLs. Signatures are checked against it."`
+	TrustedProxies settings.Proxies  `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
+	AuthToken      string            `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
+	ReplyWait      time.Duration     `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
+	KeepMessages   time.Duration     `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
+	Redis          settings.Redis    `embed:""`
+	Payloads       settings.Payloads `embed:""`
+	Log            settings.Log      `embed:""`
 }
 
 // Vars are the defaults that are spelled elsewhere.
@@ -99,7 +100,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	defer func() { err = errors.Join(err, redis.Close()) }()
 	store := redisstore.New(redis, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
 	defer func() { err = errors.Join(err, store.Close()) }()
-	options, err := temporalenv.Load(env, logger)
+	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
 		return err
 	}

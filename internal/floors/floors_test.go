@@ -36,9 +36,10 @@ var floors = map[string]int{
 	"internal/statsmetrics": 1,
 	"internal/temporalenv":  2,
 
-	"pkg/twiliohook": 1,
-	"pkg/twiliosend": 1,
-	"pkg/agents":     1,
+	"pkg/twiliohook":   1,
+	"pkg/twiliosend":   1,
+	"pkg/agents":       1,
+	"pkg/payloadcodec": 1,
 
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,

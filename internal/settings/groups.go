@@ -88,3 +88,8 @@ func BaseURL(name, text string) error {
 	}
 	return nil
 }
+
+// Payloads says how what Temporal keeps of runs is encrypted.
+type Payloads struct {
+	Keys string `name:"payload-keys" from:"RUNCAST_PAYLOAD_KEYS" placeholder:"KEY,…" help:"Encrypts what Temporal keeps of runs: base64 of 32 bytes each (openssl rand -base64 32), the newest first. The same for API and worker. Empty: not encrypted."`
+}

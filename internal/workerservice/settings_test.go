@@ -49,6 +49,7 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_TIME_ZONE=Sydney", []string{"RUNCAST_TIME_ZONE", "Australia/Sydney"}},
 		{"RUNCAST_KEEP_MESSAGES=1s", []string{"RUNCAST_KEEP_MESSAGES"}},
 		{"RUNCAST_KEEP_HOURS=1h", []string{"RUNCAST_KEEP_HOURS"}},
+		{"RUNCAST_PAYLOAD_KEYS=secret", []string{"RUNCAST_PAYLOAD_KEYS", "openssl"}},
 		{"RUNCAST_MODEL=x", []string{"RUNCAST_MODEL_URL", "RUNCAST_MODEL"}},
 		{"RUNCAST_MODEL=x RUNCAST_MODEL_URL=x", []string{"RUNCAST_MODEL_URL"}},
 		{"TWILIO_API_KEY=SK1 TWILIO_API_SECRET=x", []string{"TWILIO_ACCOUNT_SID"}},

@@ -34,6 +34,7 @@ type Config struct {
 	Messages       settings.Messages `embed:""`
 	Twilio         settings.Twilio   `embed:""`
 	Redis          settings.Redis    `embed:""`
+	Payloads       settings.Payloads `embed:""`
 	Log            settings.Log      `embed:""`
 
 	// TrustRedis leaves out the check of the Redis server: an embedded one
@@ -96,7 +97,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		MaxLen: c.MaxEvents, MaxProducers: c.MaxProducers, Logger: logger,
 	})
 	defer func() { err = errors.Join(err, store.Close()) }()
-	options, err := temporalenv.Load(env, logger)
+	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
 		return err
 	}
