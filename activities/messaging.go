@@ -18,9 +18,9 @@ import (
 // those of package message.
 type Messenger interface {
 	Send(ctx context.Context, out message.Outgoing) (message.Receipt, error)
-	// Find looks for a message that an earlier attempt may have sent, not
-	// before since.
-	Find(ctx context.Context, out message.Outgoing, since time.Time) (r message.Receipt, found bool, err error)
+	// Find looks for what an earlier attempt may have sent, not before since.
+	// It returns all that look like it, the oldest first.
+	Find(ctx context.Context, out message.Outgoing, since time.Time) ([]message.Receipt, error)
 }
 
 // Messaging are the side effects of the messaging application. Its methods

@@ -97,24 +97,22 @@ func (m *Messaging) lookUp(ctx context.Context, out message.Outgoing, intent con
 	if err := wait(ctx, time.Until(over)); err != nil {
 		return intent, err
 	}
-	r, found, err := m.carrier(out).Find(ctx, out, intent.At.Add(-clocks))
+	found, err := m.carrier(out).Find(ctx, out, intent.At.Add(-clocks))
 	if err != nil {
 		return intent, fmt.Errorf("look for the message of an earlier attempt: %w", err)
 	}
-	if found {
+	for _, r := range found {
 		// The same text may have been sent to the same person for another
 		// reason.
-		of, err := m.Store.IntentOf(ctx, r.SID)
-		if err != nil {
+		switch of, err := m.Store.IntentOf(ctx, r.SID); {
+		case err != nil:
 			return intent, err
+		case of == "" || of == out.Key:
+			_, err := m.Store.Sent(ctx, out, activity.GetInfo(ctx).WorkflowExecution.ID, r)
+			return conversation.Intent{State: conversation.Sent, At: intent.At, Receipt: r}, err
 		}
-		found = of == "" || of == out.Key
 	}
-	if !found {
-		return m.Store.Begin(ctx, out, intent.At)
-	}
-	r, err = m.Store.Sent(ctx, out, activity.GetInfo(ctx).WorkflowExecution.ID, r)
-	return conversation.Intent{State: conversation.Sent, At: intent.At, Receipt: r}, err
+	return m.Store.Begin(ctx, out, intent.At)
 }
 
 // carrier returns what sends the message. What was typed into the page is

@@ -189,15 +189,16 @@ func (c *carrier) receipt(n int) message.Receipt {
 	return message.Receipt{SID: c.taken[n-1].Key, Status: status}
 }
 
-func (c *carrier) Find(_ context.Context, out message.Outgoing, _ time.Time) (message.Receipt, bool, error) {
+func (c *carrier) Find(_ context.Context, out message.Outgoing, _ time.Time) ([]message.Receipt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var found []message.Receipt
 	for i, t := range c.taken {
 		if t.To == out.To && t.Text == out.Text {
-			return c.receipt(i + 1), true, nil
+			found = append(found, c.receipt(i+1))
 		}
 	}
-	return message.Receipt{}, false, nil
+	return found, nil
 }
 
 func (c *carrier) count() int {

@@ -46,3 +46,27 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("%+v after %d attempts, %d taken", got, c.attempts, c.count())
 	}
 }
+
+// The same text was sent to the same person just before, for another message:
+// what is found of that one is not taken for the reply to this.
+func TestUnknownOutcomeOfTheSameText(t *testing.T) {
+	for name, taken := range map[string]bool{"sent": true, "not sent": false} {
+		t.Run(name, func(t *testing.T) {
+			unknown := func(n int) error {
+				if n == 2 {
+					return errClass(message.ErrUnknown, 0)
+				}
+				return nil
+			}
+			c := &carrier{before: unknown}
+			if taken {
+				c = &carrier{after: unknown}
+			}
+			o := newOffice(t, func(o *office) { o.m.Carrier = c })
+			first, second := o.ask("hello"), o.ask("hello")
+			if c.count() != 2 || first.Receipt.SID != c.receipt(1).SID || second.Receipt.SID != c.receipt(2).SID {
+				t.Errorf("%d messages; %+v, %+v", c.count(), first, second)
+			}
+		})
+	}
+}

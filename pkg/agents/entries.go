@@ -22,6 +22,13 @@ const (
 // ErrFullDay is wrapped where a day would have more than 24 hours.
 var ErrFullDay = errors.New("the day would have more than 24 hours")
 
+// complaint is what is wrong with a message: a sentence for its sender.
+type complaint string
+
+func (c complaint) Error() string { return string(c) }
+
+func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
+
 var (
 	recordPattern  = regexp.MustCompile(`(?i)\b(log|add|book|record|enter|put|track|worked|work|did|spent|set|correct|change|replace)\b`)
 	replacePattern = regexp.MustCompile(`(?i)\b(set|correct|change|replace)\b`)
@@ -91,10 +98,10 @@ func findAmounts(text string) []amount {
 func parseEntries(text string, now time.Time) ([]Entry, error) {
 	amounts := findAmounts(text)
 	if len(amounts) == 0 {
-		return nil, errors.New(`I could not read how many hours. Say for example "log 8h on apollo yesterday".`)
+		return nil, complain(`I could not read how many hours. Say for example "log 8h on apollo yesterday".`)
 	}
 	if len(amounts) > maxEntries {
-		return nil, fmt.Errorf("That is %d entries; I take %d in one message.", len(amounts), maxEntries) //nolint:staticcheck // a sentence for people
+		return nil, complain("That is %d entries; I take %d in one message.", len(amounts), maxEntries)
 	}
 	days := findDays(text, now)
 	entries := make([]Entry, 0, len(amounts))
@@ -119,13 +126,13 @@ func parseEntries(text string, now time.Time) ([]Entry, error) {
 func checkEntry(project string, hours float64, date, now time.Time) error {
 	switch {
 	case project == "":
-		return fmt.Errorf(`On which project were the %s? Say for example "log %sh on apollo".`, hoursText(hours), strings.TrimSuffix(hoursText(hours), " h")) //nolint:staticcheck // a sentence for people
+		return complain(`On which project were the %s? Say for example "log %sh on apollo".`, hoursText(hours), strings.TrimSuffix(hoursText(hours), " h"))
 	case hours <= 0 || hours > maxDayHours:
-		return fmt.Errorf("%s is nothing that I can record; a day has 24 hours.", hoursText(hours)) //nolint:staticcheck // a sentence for people
+		return complain("%s is nothing that I can record; a day has 24 hours.", hoursText(hours))
 	case date.After(now):
-		return fmt.Errorf("%s is still to come; I record hours once they are worked.", date.Format(dayLayout)) //nolint:staticcheck // a sentence for people
+		return complain("%s is still to come; I record hours once they are worked.", date.Format(dayLayout))
 	case now.Sub(date) > maxAge:
-		return fmt.Errorf("%s is more than a year ago; that is too long.", date.Format(dayLayout)) //nolint:staticcheck // a sentence for people
+		return complain("%s is more than a year ago; that is too long.", date.Format(dayLayout))
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package agents
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -87,7 +86,7 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 	clock := atPattern.FindStringSubmatch(text)
 	date, named := dateAhead(text, now)
 	if clock == nil && !named {
-		return time.Time{}, errors.New(`When shall I remind you? Say for example "remind me at 5pm" or "remind me in 2 hours".`)
+		return time.Time{}, complain(`When shall I remind you? Say for example "remind me at 5pm" or "remind me in 2 hours".`)
 	}
 	hour, minute := 9, 0 // a day without a time
 	if clock != nil {
@@ -106,9 +105,9 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 func checkWhen(at, now time.Time) (time.Time, error) {
 	switch {
 	case !at.After(now):
-		return time.Time{}, fmt.Errorf("%s at %s has passed already.", dayName(midnight(at), now), at.Format("15:04")) //nolint:staticcheck // a sentence for people
+		return time.Time{}, complain("%s at %s has passed already.", dayName(midnight(at), now), at.Format("15:04"))
 	case at.Sub(now) > maxAhead:
-		return time.Time{}, errors.New("That is too far ahead; I remember reminders for 31 days.") //nolint:staticcheck // a sentence for people
+		return time.Time{}, complain("That is too far ahead; I remember reminders for 31 days.")
 	}
 	return at, nil
 }
@@ -145,7 +144,7 @@ func clockOf(m []string) (hour, minute int, err error) {
 	half := strings.ToLower(m[4])
 	twelve := strings.HasPrefix(half, "a") || strings.HasPrefix(half, "p")
 	if twelve && (hour < 1 || hour > 12) || hour > 23 || minute > 59 {
-		return 0, 0, fmt.Errorf("%q is no time of day.", strings.TrimSpace(m[0])) //nolint:staticcheck // a sentence for people
+		return 0, 0, complain("%q is no time of day.", strings.TrimSpace(m[0]))
 	}
 	if twelve {
 		hour %= 12

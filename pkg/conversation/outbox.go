@@ -40,17 +40,17 @@ func (b *Outbox) Send(ctx context.Context, out message.Outgoing) (message.Receip
 }
 
 // Find looks for the message in the outbox.
-func (b *Outbox) Find(ctx context.Context, out message.Outgoing, _ time.Time) (message.Receipt, bool, error) {
+func (b *Outbox) Find(ctx context.Context, out message.Outgoing, _ time.Time) ([]message.Receipt, error) {
 	list, err := b.s.client.XRevRangeN(ctx, b.key(), "+", "-", 2*maxOutbox).Result()
 	if err != nil {
-		return message.Receipt{}, false, wrap("read the outbox", err)
+		return nil, wrap("read the outbox", err)
 	}
 	for _, entry := range list {
 		if entry.Values["key"] == out.Key {
-			return receipt(entry.ID), true, nil
+			return []message.Receipt{receipt(entry.ID)}, nil
 		}
 	}
-	return message.Receipt{}, false, nil
+	return nil, nil
 }
 
 func receipt(id string) message.Receipt {

@@ -3,6 +3,7 @@ package twiliosend
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +23,13 @@ const clockSkew = 30 * time.Second
 // trialPrefix is what Twilio puts before the texts of trial accounts.
 const trialPrefix = "Sent from your Twilio trial account - "
 
-// Find looks for a message that was sent since a time: to whom, from whom and
-// with the text of m. It returns the oldest, and whether there is one. Two
-// messages with the same text to the same receiver cannot be told apart.
+// Find looks for messages that were sent since a time: to whom, from whom and
+// with the text of m. It returns all of them, the oldest first: two messages
+// with the same text to the same receiver cannot be told apart here, and the
+// caller may know which of them are another's.
 //
 // Its error is a [*message.Error]; whatever its class, nothing was found out.
-func (c *Client) Find(ctx context.Context, m message.Outgoing, since time.Time) (message.Receipt, bool, error) {
+func (c *Client) Find(ctx context.Context, m message.Outgoing, since time.Time) ([]message.Receipt, error) {
 	params := (&openapi.ListMessageParams{}).SetTo(m.To.Raw()).SetPageSize(pageSize)
 	if from := c.from(m); from != "" && !strings.HasPrefix(from, "MG") {
 		params.SetFrom(from) // a service's messages come from one of its numbers
@@ -42,9 +44,9 @@ func (c *Client) Find(ctx context.Context, m message.Outgoing, since time.Time) 
 		return nil
 	})
 	if err != nil {
-		return message.Receipt{}, false, err
+		return nil, err
 	}
-	var found *openapi.ApiV2010Message
+	var found []message.Receipt
 	complete := len(listed) < pageSize
 	for i := range listed { // the newest first
 		sent := &listed[i]
@@ -53,16 +55,15 @@ func (c *Client) Find(ctx context.Context, m message.Outgoing, since time.Time) 
 			continue
 		}
 		if sent.Sid != nil && outbound(sent) && sameText(sent, m.Text) {
-			found = sent
+			found = append(found, receiptOf(sent))
 		}
 	}
-	if found != nil {
-		return receiptOf(found), true, nil
-	}
 	if !complete {
-		return message.Receipt{}, false, &message.Error{Class: message.ErrUnknown, Cause: errors.New("too many messages since then to look at all of them")}
+		// One of those not looked at may be it, and be the only one.
+		return nil, &message.Error{Class: message.ErrUnknown, Cause: errors.New("too many messages since then to look at all of them")}
 	}
-	return message.Receipt{}, false, nil
+	slices.Reverse(found)
+	return found, nil
 }
 
 // createdAt reads when Twilio took a message. There is no time of sending
