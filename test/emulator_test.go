@@ -47,6 +47,8 @@ type emulator struct {
 	// and nobody is told.
 	cut  bool
 	sent []url.Values // the forms of all sends
+	// first is when the first send came.
+	first time.Time
 }
 
 // startEmulator runs the emulator until the test ends. Messages that come to
@@ -124,6 +126,9 @@ func (e *emulator) startProxy(t *testing.T) string {
 		}
 		form, _ := url.ParseQuery(string(body)) // checked already
 		e.mu.Lock()
+		if len(e.sent) == 0 {
+			e.first = time.Now()
+		}
 		e.sent = append(e.sent, form)
 		cut := e.cut
 		e.mu.Unlock()
@@ -143,6 +148,13 @@ func (e *emulator) sends() []url.Values {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.sent)
+}
+
+// firstSend returns when the first send came.
+func (e *emulator) firstSend() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.first
 }
 
 func (e *emulator) setCut(cut bool) {
@@ -246,7 +258,7 @@ func (e *emulator) receives(t *testing.T, from, to, text string) twilioMessage {
 // reports simulates what becomes of a message.
 func (e *emulator) reports(t *testing.T, sid, status string) {
 	t.Helper()
-	e.do(t, http.MethodPost, "/_twilio/simulate/message-status", url.Values{"MessageSid": {sid}, "MessageStatus": {status}}, nil)
+	e.do(t, http.MethodPost, "/_twilio/simulate/message-status", url.Values{"MessageSid": {sid}, "Status": {status}}, nil)
 }
 
 func (e *emulator) do(t *testing.T, method, path string, form url.Values, answer any) {
