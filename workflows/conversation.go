@@ -205,11 +205,18 @@ func (c *conversation) claimable() error {
 	return nil
 }
 
-// claim gives the reply to the first who asks, unless the workflow sends it.
-func (c *conversation) claim(workflow.Context) (message.Claim, error) {
-	claimed := !c.settled && c.result.Reply != ""
-	c.settled = true
+// claim gives the reply to the first who asks in time, unless the workflow
+// sends it. Temporal keeps a claim for a worker that is away, longer than
+// whoever made it waits: so one that comes after the wait counts for nothing.
+func (c *conversation) claim(ctx workflow.Context) (message.Claim, error) {
+	claimed := !c.settled && c.result.Reply != "" && c.waits(ctx) > 0
+	c.settled = c.settled || claimed
 	return message.Claim{Reply: c.result.Reply, Claimed: claimed}, nil
+}
+
+// waits returns for how long the reply may still be claimed.
+func (c *conversation) waits(ctx workflow.Context) time.Duration {
+	return c.in.Wait - workflow.Now(ctx).Sub(workflow.GetInfo(ctx).WorkflowStartTime)
 }
 
 // deliver waits for a claim, as long as somebody may, and else sends.
@@ -221,7 +228,7 @@ func (c *conversation) deliver(ctx workflow.Context) error {
 		p.Percent(100)
 		return nil
 	}
-	if left := c.in.Wait - workflow.Now(ctx).Sub(workflow.GetInfo(ctx).WorkflowStartTime); left > 0 {
+	if left := c.waits(ctx); left > 0 {
 		p.Message("The reply waits for who asked.")
 		if _, err := workflow.AwaitWithTimeout(ctx, left, func() bool { return c.settled }); err != nil {
 			return err
