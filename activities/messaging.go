@@ -59,6 +59,9 @@ type Recalled struct {
 	Awaiting []string `json:"awaiting,omitempty"`
 }
 
+// recalled is how many of the last turns the agents are told of.
+const recalled = 6
+
 // Recall returns what is known of who wrote a message.
 func (m *Messaging) Recall(ctx context.Context, in message.Inbound) (Recalled, error) {
 	r := Recalled{Now: in.ReceivedAt.In(m.zone())}
@@ -69,6 +72,8 @@ func (m *Messaging) Recall(ctx context.Context, in message.Inbound) (Recalled, e
 	if r.Memory, err = m.Store.Memory(ctx, in.From); err != nil {
 		return r, err
 	}
+	// Each agent is given them, and each gift is kept in the history.
+	r.Memory = r.Memory[max(0, len(r.Memory)-recalled):]
 	r.Awaiting, err = m.Store.Awaiting(ctx, in.From)
 	return r, err
 }

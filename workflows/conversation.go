@@ -68,6 +68,11 @@ func (c *conversation) answer(ctx workflow.Context) error {
 	if err := workflow.ExecuteActivity(keeping(ctx, "Recall"), messaging.Recall, in).Get(ctx, &known); err != nil {
 		return err
 	}
+	if known.OptedOut && meansYes(in) {
+		p.Message("The sender wants messages again.")
+		c.result.Reply = agents.Again
+		return workflow.ExecuteActivity(keeping(ctx, "Opt in"), messaging.OptIn, in.From).Get(ctx, nil)
+	}
 	if known.OptedOut {
 		p.Message("The sender has opted out: nothing is sent.")
 		return nil
@@ -250,7 +255,7 @@ func (c *conversation) deliver(ctx workflow.Context) error {
 	p.Percent(90)
 	p.Message("Sent.")
 	c.result.Sent = true
-	c.result.Receipt, err = c.delivery.await(ctx, receipt, deliveryFor)
+	c.result.Receipt, err = c.delivery.await(ctx, out, receipt)
 	p.Percent(100)
 	if err != nil || c.result.Receipt == receipt {
 		return err
@@ -264,7 +269,3 @@ func (c *conversation) deliver(ctx workflow.Context) error {
 	// The API keeps it, too, but its Redis may have been away.
 	return workflow.ExecuteActivity(keeping(ctx, "Keep the status"), messaging.KeepStatus, c.result.Receipt).Get(ctx, nil)
 }
-
-// deliveryFor is how long a run waits for what becomes of its message. What
-// comes later is kept with the message.
-const deliveryFor = time.Minute

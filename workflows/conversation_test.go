@@ -120,6 +120,10 @@ func TestStopStartHelp(t *testing.T) {
 	if got := o.ask("how many hours today?"); got.Sent || got.Reply != "" {
 		t.Errorf("a message after STOP is answered: %+v", got)
 	}
+	if got := o.ask("Yes!"); !got.Sent || got.Reply != agents.Again {
+		t.Errorf("YES after STOP: %+v", got)
+	}
+	o.ask("stopall")
 	if got := o.ask("START"); !got.Sent || got.Reply != agents.Again {
 		t.Errorf("START: %+v", got)
 	}
@@ -184,7 +188,9 @@ func TestNobodyClaims(t *testing.T) {
 func TestLateClaim(t *testing.T) {
 	c := &carrier{status: message.StatusQueued}
 	o := newOffice(t, func(o *office) { o.m.Carrier = c })
-	run := o.converse(o.inbound("log 8h on apollo"))
+	in := o.inbound("log 8h on apollo")
+	in.StatusCallback = "http://api.example/webhooks/twilio/status"
+	run := o.converse(in)
 	eventually(t, "message at the carrier", func() bool { return c.count() == 1 })
 	if claim, err := o.claim(run.GetID()); err != nil || claim.Claimed {
 		t.Errorf("%+v, %v", claim, err)
@@ -198,7 +204,9 @@ func TestLateClaim(t *testing.T) {
 func TestDeliveryStatus(t *testing.T) {
 	c := &carrier{status: message.StatusQueued}
 	o := newOffice(t, func(o *office) { o.m.Carrier = c })
-	run := o.converse(o.inbound("log 8h on apollo"))
+	in := o.inbound("log 8h on apollo")
+	in.StatusCallback = "http://api.example/webhooks/twilio/status"
+	run := o.converse(in)
 	eventually(t, "message at the carrier", func() bool { return c.count() == 1 })
 	sid := c.receipt(1).SID
 	for _, r := range []message.Receipt{
@@ -209,6 +217,9 @@ func TestDeliveryStatus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if url := c.taken[0].StatusCallback; url != in.StatusCallback+"?workflow="+run.GetID() {
+		t.Errorf("the carrier reports to %s", url)
+	}
 	var result message.ConversationResult
 	if err := o.get(run, &result); err != nil || result.Receipt.Status != message.StatusUndelivered || result.Receipt.ErrorCode != 30003 {
 		t.Errorf("%+v, %v", result, err)
@@ -218,6 +229,14 @@ func TestDeliveryStatus(t *testing.T) {
 		return e.Step == workflows.DeliveryStep && e.Status == progress.StatusFailed && e.Message == "undelivered, error 30003"
 	}) {
 		t.Error("the stream does not show it")
+	}
+}
+
+// Where the carrier was not told where to report, the run does not wait.
+func TestNoStatusCallback(t *testing.T) {
+	o := newOffice(t, func(o *office) { o.m.Carrier = &carrier{status: message.StatusQueued} })
+	if got := o.ask("hello"); !got.Sent || got.Receipt.Status != message.StatusQueued {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 // DeliveryStep is the step that shows what becomes of a message.
 const DeliveryStep = "Delivery"
 
+// deliveryFor is how long a run waits for what becomes of its message. What
+// comes later is kept with the message.
+const deliveryFor = time.Minute
+
 // maxReceipts bounds for how many messages a run keeps what it is told: it
 // sends few, and whoever signals more is mistaken.
 const maxReceipts = 32
@@ -48,14 +52,18 @@ func newDelivery(ctx workflow.Context) *delivery {
 }
 
 // await returns what is known of a message once its fate is, or the time is
-// over.
-func (d *delivery) await(ctx workflow.Context, sent message.Receipt, most time.Duration) (message.Receipt, error) {
+// over. Where the carrier was not told where to report, nothing will come,
+// and it does not wait.
+func (d *delivery) await(ctx workflow.Context, out message.Outgoing, sent message.Receipt) (message.Receipt, error) {
 	known := func() message.Receipt { return sent.Newer(d.receipts[sent.SID]) }
-	if r := known(); r.Status.Final() {
-		showDelivery(ctx, r)
-		return r, nil
+	showDelivery(ctx, known())
+	if known().Status.Final() || out.StatusCallback == "" {
+		return known(), nil
 	}
-	_, err := workflow.AwaitWithTimeout(ctx, most, func() bool { return known().Status.Final() })
+	final, err := workflow.AwaitWithTimeout(ctx, deliveryFor, func() bool { return known().Status.Final() })
+	if err == nil && !final {
+		reporter.Workflow(ctx).Step(DeliveryStep, progress.StatusTimedOut, string(known().Status)+"; what comes later is kept with the message")
+	}
 	return known(), err
 }
 

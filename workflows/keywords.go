@@ -30,5 +30,14 @@ func keywordOf(in message.Inbound) keyword {
 	if in.Channel == message.ChannelEmail {
 		return ""
 	}
-	return keywords[strings.ToLower(strings.Trim(in.Text, " \t\r\n.!\"'"))]
+	return keywords[wordOf(in.Text)]
+}
+
+// wordOf returns a message as a single word is compared.
+func wordOf(text string) string { return strings.ToLower(strings.Trim(text, " \t\r\n.!\"'")) }
+
+// meansYes reports whether a message of somebody who has opted out takes that
+// back: of others, YES may be the answer to anything.
+func meansYes(in message.Inbound) bool {
+	return in.Channel != message.ChannelEmail && wordOf(in.Text) == "yes"
 }

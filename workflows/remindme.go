@@ -39,5 +39,5 @@ func RemindMeWorkflow(ctx workflow.Context, in RemindMeInput) (message.Receipt, 
 	if err != nil {
 		return receipt, err
 	}
-	return delivery.await(ctx, receipt, deliveryFor)
+	return delivery.await(ctx, out, receipt)
 }

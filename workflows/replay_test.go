@@ -55,7 +55,9 @@ func recordMessaging(t *testing.T) {
 		}
 		save(t, name+"-"+messagingVersion+".json", o.client, run.GetID(), first)
 	}
-	run := o.converse(o.inbound("log 8h on apollo and remind me in 2 hours"))
+	in := o.inbound("log 8h on apollo and remind me in 2 hours")
+	in.StatusCallback = "http://api.example/webhooks/twilio/status"
+	run := o.converse(in)
 	eventually(t, "message", func() bool { return c.count() == 1 })
 	for _, status := range []message.Status{message.StatusSent, message.StatusDelivered} {
 		if err := o.client.SignalWorkflow(t.Context(), run.GetID(), "", message.StatusSignal, message.Receipt{SID: c.receipt(1).SID, Status: status}); err != nil {
@@ -64,7 +66,7 @@ func recordMessaging(t *testing.T) {
 	}
 	keep("conversation", run)
 	_ = o.client.TerminateWorkflow(t.Context(), run.GetID()+"-remind-1", "", "the test is over")
-	in := o.inbound("hello")
+	in = o.inbound("hello")
 	in.Wait = time.Minute
 	run = o.converse(in)
 	if _, err := o.claim(run.GetID()); err != nil {
