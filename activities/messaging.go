@@ -101,7 +101,6 @@ func (m *Messaging) RunAgent(ctx context.Context, in AgentInput) (agents.Finding
 	in.Task.Now = in.Task.Now.In(m.zone())
 	p := reporter.Activity(ctx)
 	w := &shown{a: p, step: p.Step(""), show: m.ShowText}
-	w.step.Message("began")
 	f, err := agent.Run(ctx, in.Task, w)
 	if errors.Is(err, agents.ErrModelRefused) {
 		return f, temporal.NewNonRetryableApplicationError(err.Error(), ModelRefused, nil)
