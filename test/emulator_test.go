@@ -45,7 +45,10 @@ type emulator struct {
 	mu sync.Mutex
 	// cut makes the proxy drop the answers to sends: the message was taken,
 	// and nobody is told.
-	cut  bool
+	cut bool
+	// held, if set, keeps the answers to sends back until the client has gone,
+	// and hears of each.
+	held chan<- struct{}
 	sent []url.Values // the forms of all sends
 	// first is when the first send came.
 	first time.Time
@@ -130,13 +133,17 @@ func (e *emulator) startProxy(t *testing.T) string {
 			e.first = time.Now()
 		}
 		e.sent = append(e.sent, form)
-		cut := e.cut
+		cut, held := e.cut, e.held
 		e.mu.Unlock()
-		if !cut {
+		if !cut && held == nil {
 			forward.ServeHTTP(w, r)
 			return
 		}
 		forward.ServeHTTP(httptest.NewRecorder(), r)
+		if held != nil {
+			held <- struct{}{}
+			<-r.Context().Done()
+		}
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(s.Close)
@@ -155,6 +162,12 @@ func (e *emulator) firstSend() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.first
+}
+
+func (e *emulator) hold(held chan<- struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.held = held
 }
 
 func (e *emulator) setCut(cut bool) {
