@@ -93,12 +93,10 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	defer listener.Close() // where Serve was not reached; it is closed twice otherwise
-	redis, err := redisstore.Dial(ctx, c.Redis.URL)
+	store, err := redisstore.Open(ctx, c.Redis.URL, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
 	if err != nil {
 		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
 	}
-	defer func() { err = errors.Join(err, redis.Close()) }()
-	store := redisstore.New(redis, redisstore.Options{Prefix: c.Redis.Prefix, Logger: logger})
 	defer func() { err = errors.Join(err, store.Close()) }()
 	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
@@ -126,7 +124,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Subscriber:     c.SubscriberURL,
 		AllowedOrigins: c.AllowedOrigins,
 		Twilio:         verifier,
-		Receipts:       conversation.New(redis, conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
+		Receipts:       conversation.New(store.Client(), conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
 		Wait:           c.ReplyWait,
 		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,

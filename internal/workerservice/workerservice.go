@@ -87,15 +87,13 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	defer listener.Close() // where it was not served; it is closed twice otherwise
-	redis, err := redisstore.Dial(ctx, c.Redis.URL)
-	if err != nil {
-		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
-	}
-	defer func() { err = errors.Join(err, redis.Close()) }()
-	store := redisstore.New(redis, redisstore.Options{
+	store, err := redisstore.Open(ctx, c.Redis.URL, redisstore.Options{
 		Prefix: c.Redis.Prefix, TTLRunning: c.TTLRunning, TTLClosed: c.TTLClosed,
 		MaxLen: c.MaxEvents, MaxProducers: c.MaxProducers, Logger: logger,
 	})
+	if err != nil {
+		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
@@ -107,7 +105,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	}
 	defer temporal.Close()
 
-	messages, err := messaging(c, redis, logger)
+	messages, err := messaging(c, store.Client(), logger)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,8 @@
 // signals, and with them telephone numbers and texts. Temporal's servers and
 // their web UI then see ciphertext only; workers and API share the keys.
 //
-// Memos and search attributes are not payloads of runs in this sense: what
-// Runcast puts into them, tags, stays readable.
+// Memos are encrypted with them, Runcast's tags among them; search attributes
+// are not.
 package payloadcodec
 
 import (

@@ -27,7 +27,7 @@ import (
 // Open fails on a URL that it cannot read. It does not fail because Redis is
 // away: calls do, until it is back.
 func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
-	c, err := Dial(ctx, rawURL)
+	c, err := dial(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -36,9 +36,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Dial returns a client of the Redis that url names, as [Open] reads it, for
-// who keeps other things there beside a store. The caller closes it.
-func Dial(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
+func dial(ctx context.Context, rawURL string) (redis.UniversalClient, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
