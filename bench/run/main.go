@@ -54,12 +54,13 @@ var scenarios = []struct {
 	{"storm", storm},
 	{"append", appends},
 	{"reports", reports},
+	{"webhooks", webhooks},
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	bin := f.String("bin", "bin/bench", "`directory` of the programs: floor, naive, subscriber, load, writers, reports")
+	bin := f.String("bin", "bin/bench", "`directory` of the programs: floor, naive, subscriber, load, writers, reports, webhooks, temporald")
 	quick := f.Bool("quick", false, "a smoke test of less than a minute; times are not judged")
 	only := f.String("only", "", "measure these scenarios only, `a,b`")
 	out := f.String("json", "", "write all results to this `file`")
@@ -145,7 +146,7 @@ func finish(r *report.Run, stdout io.Writer) error {
 // newBench checks that all programs are there.
 func newBench(bin string, quick bool, stderr io.Writer) (*bench, error) {
 	b := &bench{bin: bin, stderr: stderr, report: report.New(quick), quick: quick}
-	for _, name := range []string{floor, naive, subscriber, "load", "writers", "reports"} {
+	for _, name := range []string{floor, naive, subscriber, "load", "writers", "reports", "webhooks", "temporald"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			return nil, fmt.Errorf("-bin: %w; `make bench` builds it", err)
 		}
