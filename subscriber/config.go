@@ -1,9 +1,13 @@
 package subscriber
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/internal/settings"
 )
 
@@ -11,6 +15,7 @@ import (
 // The zero value of a bound means its default.
 type Config struct {
 	Addr           string           `name:"addr" from:"RUNCAST_SUBSCRIBER_ADDR" default:"127.0.0.1:8080" help:"Address to listen on."`
+	TLS            settings.TLS     `embed:""`
 	Redis          settings.Redis   `embed:""`
 	AllowedOrigins settings.Origins `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" help:"Web origins whose pages may connect, beside the service's own; * is all of them."`
 	MaxViewers     int              `name:"max-viewers" from:"RUNCAST_MAX_VIEWERS" default:"10000" help:"Most open streams at a time; beyond that a request is answered 503 at once."`
@@ -62,5 +67,18 @@ func (c *Config) Validate() error {
 	case c.Drain < 0:
 		return fmt.Errorf("--drain (RUNCAST_DRAIN): %s is negative", c.Drain)
 	}
-	return c.AllowedOrigins.Validate()
+	return errors.Join(c.TLS.Validate(), c.AllowedOrigins.Validate())
+}
+
+// LoadTLS returns what a server answers with: nil, nil for plain HTTP. The
+// error of a file that is no good names flags and variables.
+func (c *Config) LoadTLS(logger *slog.Logger) (*tls.Config, error) {
+	if c.TLS.Cert == "" {
+		return nil, nil
+	}
+	t, err := httpserve.TLS(c.TLS.Cert, c.TLS.Key, logger)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert (RUNCAST_TLS_CERT), --tls-key (RUNCAST_TLS_KEY): %w", err)
+	}
+	return t, nil
 }

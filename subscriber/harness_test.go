@@ -3,10 +3,12 @@ package subscriber_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +31,8 @@ type node struct {
 	redis *testenv.RedisServer
 	// prefix of the keys
 	prefix string
+	// front serves the same over TLS, once somebody wants it.
+	front *httptest.Server
 }
 
 func start(t *testing.T, change ...func(*subscriber.Options)) *node {
@@ -65,6 +69,9 @@ func startWith(t *testing.T, redis *testenv.RedisServer, store *redisstore.Store
 		t.Fatal(err)
 	}
 	n := &node{Server: s, t: t, url: "http://" + s.Addr(), store: store, redis: redis}
+	if so.Config.TLS.Cert != "" {
+		n.url = "https://" + s.Addr()
+	}
 	t.Cleanup(n.stop)
 	return n
 }
@@ -75,6 +82,28 @@ func (n *node) stop() {
 	if err := n.Stop(ctx); err != nil {
 		n.t.Errorf("stop: %v", err)
 	}
+}
+
+// secure returns the address under which the node is served over TLS, and
+// what a client needs to trust it.
+func (n *node) secure() (string, *tls.Config) {
+	if n.front == nil {
+		n.front = httptest.NewUnstartedServer(n.Handler())
+		n.front.EnableHTTP2, n.front.Config.HTTP2 = true, n.HTTP2()
+		n.front.StartTLS()
+		n.t.Cleanup(n.front.Close)
+	}
+	return n.front.URL, n.front.Client().Transport.(*http.Transport).TLSClientConfig
+}
+
+// secureClient speaks HTTP/1.1 or HTTP/2 over TLS.
+func secureClient(t testing.TB, trust *tls.Config, proto int) *http.Client {
+	transport := &http.Transport{TLSClientConfig: trust.Clone(), Protocols: new(http.Protocols)}
+	transport.TLSClientConfig.NextProtos = nil
+	transport.Protocols.SetHTTP1(proto == 1)
+	transport.Protocols.SetHTTP2(proto == 2)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
 }
 
 // run writes the events of one run.
@@ -167,6 +196,7 @@ type client interface {
 
 // sseClient reads Server-Sent Events as a browser does.
 type sseClient struct {
+	via    *http.Client
 	res    *http.Response
 	lines  *bufio.Reader
 	cancel context.CancelFunc
@@ -226,9 +256,14 @@ func (c *sseClient) next() (frame, error) {
 // get makes a request that the test's end, or a minute, cuts off.
 func get(t testing.TB, url string, headers ...string) (*http.Response, context.CancelFunc) {
 	t.Helper()
+	return getVia(t, http.DefaultClient, url, headers...)
+}
+
+func getVia(t testing.TB, c *http.Client, url string, headers ...string) (*http.Response, context.CancelFunc) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	res, err := request(ctx, http.DefaultClient, url, headers...)
+	res, err := request(ctx, c, url, headers...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,12 +284,18 @@ func request(ctx context.Context, c *http.Client, url string, headers ...string)
 
 func (n *node) sse(t testing.TB, path string, headers ...string) *sseClient {
 	t.Helper()
-	res, cancel := get(t, n.url+path, headers...)
+	return openSSE(t, http.DefaultClient, n.url+path, headers...)
+}
+
+func openSSE(t testing.TB, via *http.Client, url string, headers ...string) *sseClient {
+	t.Helper()
+	res, cancel := getVia(t, via, url, headers...)
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		body, _ := io.ReadAll(res.Body)
-		t.Fatalf("GET %s: %s %q: %s", path, res.Status, res.Header.Get("Content-Type"), body)
+		t.Fatalf("GET %s: %s %q: %s", url, res.Status, res.Header.Get("Content-Type"), body)
 	}
-	return &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel, many: strings.HasPrefix(path, "/v1/stream")}
+	many := strings.HasPrefix(res.Request.URL.Path, "/v1/stream")
+	return &sseClient{via: via, res: res, lines: bufio.NewReader(res.Body), cancel: cancel, many: many}
 }
 
 // wsClient reads a WebSocket.
@@ -291,11 +332,16 @@ func (c *wsClient) next() (frame, error) {
 
 func (n *node) ws(t testing.TB, path string) *wsClient {
 	t.Helper()
+	return openWS(t, http.DefaultClient, n.url+path)
+}
+
+func openWS(t testing.TB, via *http.Client, url string) *wsClient {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	conn, _, err := websocket.Dial(ctx, n.url+path, &websocket.DialOptions{Subprotocols: []string{"runcast.v1.json"}})
+	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: via, Subprotocols: []string{"runcast.v1.json"}})
 	if err != nil {
-		t.Fatalf("dial %s: %v", path, err)
+		t.Fatalf("dial %s: %v", url, err)
 	}
 	if conn.Subprotocol() != "runcast.v1.json" {
 		t.Fatalf("subprotocol %q", conn.Subprotocol())
@@ -306,15 +352,41 @@ func (n *node) ws(t testing.TB, path string) *wsClient {
 	return c
 }
 
-// each runs a test over both transports. Open takes the path without its
-// last element.
+// each runs a test over every transport. Open takes the workflow's ID and the
+// query.
 func each(t *testing.T, f func(t *testing.T, open func(n *node, id, query string) client)) {
-	t.Run("sse", func(t *testing.T) {
-		f(t, func(n *node, id, query string) client { return n.sse(t, "/v1/workflows/"+id+"/stream"+query) })
-	})
-	t.Run("ws", func(t *testing.T) {
-		f(t, func(n *node, id, query string) client { return n.ws(t, "/v1/workflows/"+id+"/ws"+query) })
-	})
+	for _, transport := range transports {
+		t.Run(transport, func(t *testing.T) {
+			f(t, func(n *node, id, query string) client {
+				base, trust := n.url, (*tls.Config)(nil)
+				if isSecure(transport) {
+					base, trust = n.secure()
+				}
+				return openOver(t, transport, base, trust, id, query)
+			})
+		})
+	}
+}
+
+// transports are all ways by which a viewer comes.
+var transports = []string{"sse", "ws", "sse+tls", "ws+tls", "sse+h2"}
+
+func isSecure(transport string) bool { return strings.Contains(transport, "+") }
+
+// openOver opens a workflow's stream; trust is for the transports over TLS.
+func openOver(t testing.TB, transport, base string, trust *tls.Config, id, query string) client {
+	t.Helper()
+	via := http.DefaultClient
+	switch {
+	case strings.HasSuffix(transport, "+h2"):
+		via = secureClient(t, trust, 2)
+	case isSecure(transport):
+		via = secureClient(t, trust, 1)
+	}
+	if strings.HasPrefix(transport, "ws") {
+		return openWS(t, via, base+"/v1/workflows/"+id+"/ws"+query)
+	}
+	return openSSE(t, via, base+"/v1/workflows/"+id+"/stream"+query)
 }
 
 // expect reads the next frame, of the given kind.

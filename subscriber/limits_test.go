@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,18 +24,12 @@ import (
 func TestOneSubscription(t *testing.T) {
 	n := start(t, func(o *subscriber.Options) { o.Config.Linger = 20 * time.Millisecond })
 	admin := adminClient(t, n.redis)
-	channels := func() int {
+	channels := func() []string {
 		list, err := admin.PubSubChannels(t.Context(), n.prefix+"*").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range list {
-			counts, err := admin.PubSubNumSub(t.Context(), c).Result()
-			if err != nil || counts[c] != 1 {
-				t.Errorf("channel %s: %v, %v", c, counts, err)
-			}
-		}
-		return len(list)
+		return list
 	}
 	var all []client
 	for range 20 {
@@ -46,13 +38,15 @@ func TestOneSubscription(t *testing.T) {
 		expect(t, b, "snapshot")
 		all = append(all, a, b)
 	}
-	if got := channels(); got != 1 {
-		t.Errorf("%d channels", got)
+	if got := channels(); len(got) != 1 {
+		t.Errorf("the channels %q", got)
+	} else if counts, err := admin.PubSubNumSub(t.Context(), got[0]).Result(); err != nil || counts[got[0]] != 1 {
+		t.Errorf("subscriptions: %v, %v", counts, err)
 	}
 	for _, c := range all {
 		c.close()
 	}
-	eventually(t, "unsubscribed", func() bool { return channels() == 0 })
+	eventually(t, "unsubscribed", func() bool { return len(channels()) == 0 })
 	eventually(t, "without viewers", func() bool { return n.Hub().Conns("") == 0 && n.Hub().Topics() == 0 })
 }
 
@@ -76,53 +70,6 @@ func TestViewerLimit(t *testing.T) {
 		defer cancel()
 		return res.StatusCode == 200
 	})
-}
-
-func TestDrainSpreadsReconnects(t *testing.T) {
-	n := start(t, func(o *subscriber.Options) { o.Config.Drain = 5 * time.Second })
-	var streams []*sseClient
-	var sockets []*wsClient
-	for range 10 {
-		s, w := n.sse(t, "/v1/workflows/w/stream"), n.ws(t, "/v1/workflows/w/ws")
-		expect(t, s, "snapshot")
-		expect(t, w, "snapshot")
-		streams, sockets = append(streams, s), append(sockets, w)
-	}
-	stopped := make(chan error, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		stopped <- n.Stop(ctx)
-	}()
-	waits := map[string]bool{}
-	for _, s := range streams {
-		if f, err := s.next(); err != io.EOF {
-			t.Errorf("got %+v, %v", f, err)
-		}
-		ms, err := strconv.Atoi(s.retry)
-		if err != nil || ms < 1000 || ms > 6000 {
-			t.Errorf("retry %q", s.retry)
-		}
-		waits[s.retry] = true
-	}
-	for _, w := range sockets {
-		_, err := w.next()
-		if websocket.CloseStatus(err) != websocket.StatusServiceRestart || !strings.Contains(err.Error(), "reconnect in ") {
-			t.Errorf("closed with %v", err)
-		}
-	}
-	if len(waits) < 5 {
-		t.Errorf("10 viewers reconnect after %v ms", waits)
-	}
-	if err := <-stopped; err != nil {
-		t.Error(err)
-	}
-	if got := n.Hub().Metrics().Closes(hub.CloseDrain); got != 20 {
-		t.Errorf("%d closed by the drain", got)
-	}
-	if err := n.Stop(t.Context()); err != nil {
-		t.Errorf("second Stop: %v", err)
-	}
 }
 
 // A viewer that reads nothing is closed, counted, and holds nobody up.
@@ -161,28 +108,37 @@ func TestSlowViewerIsClosed(t *testing.T) {
 	}
 }
 
-// TLS and HTTP/2 take the ordinary way; what viewers see is the same.
-func TestOverTLS(t *testing.T) {
-	n := start(t)
+// overTLS serves the node's routes over TLS, and returns where, with clients
+// that speak HTTP/1.1 and HTTP/2.
+func overTLS(t *testing.T, n *node) (url string, h1, h2 *http.Client) {
+	t.Helper()
 	server := httptest.NewUnstartedServer(n.Handler())
 	server.EnableHTTP2 = true
 	server.StartTLS()
-	defer server.Close()
-	h1 := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: server.Client().Transport.(*http.Transport).TLSClientConfig,
+	t.Cleanup(server.Close)
+	h2 = server.Client()
+	h1 = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: h2.Transport.(*http.Transport).TLSClientConfig,
 		TLSNextProto:    map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}}
-	defer h1.CloseIdleConnections()
+	t.Cleanup(h1.CloseIdleConnections)
+	return server.URL, h1, h2
+}
+
+// TLS and HTTP/2 take the ordinary way; what viewers see is the same.
+func TestOverTLS(t *testing.T) {
+	n := start(t)
+	url, h1, h2 := overTLS(t, n)
 	for i, tt := range []struct {
 		name   string
 		client *http.Client
 		proto  int
-	}{{"HTTP/1.1", h1, 1}, {"HTTP/2", server.Client(), 2}} {
+	}{{"HTTP/1.1", h1, 1}, {"HTTP/2", h2, 2}} {
 		t.Run(tt.name, func(t *testing.T) {
 			id := fmt.Sprint("w", i)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			res, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream")
+			res, err := request(ctx, tt.client, url+"/v1/workflows/"+id+"/stream")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +147,7 @@ func TestOverTLS(t *testing.T) {
 				t.Fatalf("protocol %s", res.Proto)
 			}
 			follow(t, n, id, &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel})
-			res2, err := request(ctx, tt.client, server.URL+"/v1/workflows/"+id+"/stream", "Last-Event-ID", lastOf(t, n, id))
+			res2, err := request(ctx, tt.client, url+"/v1/workflows/"+id+"/stream", "Last-Event-ID", lastOf(t, n, id))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +160,7 @@ func TestOverTLS(t *testing.T) {
 	t.Run("WebSocket", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		conn, _, err := websocket.Dial(ctx, server.URL+"/v1/workflows/ws/ws", &websocket.DialOptions{HTTPClient: h1})
+		conn, _, err := websocket.Dial(ctx, url+"/v1/workflows/ws/ws", &websocket.DialOptions{HTTPClient: h1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,14 @@ func (s *Server) socketMany(w http.ResponseWriter, r *http.Request) {
 	if !s.upgrade(w, r) {
 		return
 	}
-	q := r.URL.Query()
+	q, err := socketParameters.query(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if len(q["workflow"]) == 0 {
+		err = forTag("", "", q.Get("mode"))
+	}
 	var first []clientMessage
 	for _, id := range distinct(q["workflow"]) {
 		first = append(first, clientMessage{Type: "subscribe", Workflow: id, Mode: q.Get("mode")})
@@ -41,11 +48,12 @@ func (s *Server) socketMany(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, invalid("%d topics are too many for one connection; it takes %d", len(first), s.o.Config.MaxTopics))
 		return
 	}
-	for i := range first {
-		if _, _, err := first[i].topic(); err != nil {
-			s.fail(w, r, err)
-			return
-		}
+	for i := 0; i < len(first) && err == nil; i++ {
+		_, _, err = first[i].topic()
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
 	}
 	place := s.admit(w)
 	if place == nil {
@@ -70,9 +78,12 @@ func (s *Server) message(c *hub.Conn, data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&m)
-	if err != nil {
+	switch {
+	case err != nil:
 		err = invalid("the message is not understood: %v", err)
-	} else {
+	case len(bytes.TrimSpace(data[dec.InputOffset():])) > 0:
+		err = invalid("something follows the object; send one message each")
+	default:
 		err = s.apply(c, &m)
 	}
 	if err == nil {
@@ -94,7 +105,11 @@ func (m *clientMessage) topic() (progress.Topic, hub.Want, error) {
 	case m.Workflow != "" && m.Tag != "" || m.Workflow == "" && m.Tag == "":
 		return progress.Topic{}, hub.Want{}, invalid("name one workflow or one tag")
 	case m.Tag != "":
-		return progress.Topic{Kind: progress.TopicTag, Name: m.Tag}, hub.Want{}, checkTag(m.Tag)
+		t := progress.Topic{Kind: progress.TopicTag, Name: m.Tag}
+		if err := checkTag(m.Tag); err != nil {
+			return t, hub.Want{}, err
+		}
+		return t, hub.Want{}, forTag(m.After, m.Run, m.Mode)
 	}
 	t := progress.Topic{Kind: progress.TopicWorkflow, Name: m.Workflow}
 	if err := progress.CheckWorkflowID(m.Workflow); err != nil {

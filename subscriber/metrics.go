@@ -9,7 +9,8 @@ import (
 // metrics are what /metrics shows. Most are counted by the hub and read when
 // asked for.
 type metrics struct {
-	latency prometheus.Histogram
+	latency, eventLatency prometheus.Histogram
+
 	refused *prometheus.CounterVec
 }
 
@@ -20,6 +21,11 @@ func newMetrics() *metrics {
 			Help:    "Time from the arrival of a published event until it was written to all viewers whose sockets took it.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 		}),
+		eventLatency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "runcast_subscriber_event_latency_seconds",
+			Help:    "Time from an event's own time, by its writer's clock, until it was written to all viewers whose sockets took it.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 12),
+		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_subscriber_refused_total",
 			Help: "Streams that were refused, by reason.",
@@ -29,7 +35,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) register(r *prometheus.Registry, h *hub.Hub) error {
 	hm := h.Metrics()
-	list := []prometheus.Collector{m.latency, m.refused}
+	list := []prometheus.Collector{m.latency, m.eventLatency, m.refused}
 	count := func(name, help string, labels prometheus.Labels, f func() int64) {
 		list = append(list, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "runcast_subscriber_" + name, Help: help, ConstLabels: labels,

@@ -26,6 +26,10 @@ func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if _, err := noParameters.query(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	snap, err := s.o.Store.Snapshot(r.Context(), id)
 	if err != nil {
 		s.fail(w, r, err)
@@ -75,7 +79,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	q := r.URL.Query()
+	q, err := eventsParameters.query(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	var after progress.Position
 	if text := q.Get("after"); text != "" {
 		if after, err = progress.ParsePosition(text); err != nil {
@@ -147,7 +155,11 @@ func compare(after progress.Position, view *progress.View) string {
 
 // list answers GET /v1/workflows.
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+	q, err := listParameters.query(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	limit, err := number(q, "limit", redisstore.DefaultListLimit, redisstore.MaxListLimit)
 	if err != nil {
 		s.fail(w, r, err)

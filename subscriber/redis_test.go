@@ -2,7 +2,9 @@ package subscriber_test
 
 import (
 	"encoding/json"
+	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -110,5 +112,37 @@ func TestReadOnlyUser(t *testing.T) {
 	eventually(t, "the heads were compared", func() bool { return n.Hub().Metrics().Compares.Load() > before+1 })
 	if n.Hub().Metrics().ReadFailures.Load() > 0 {
 		t.Error("readings failed")
+	}
+}
+
+// A node whose user may not read or subscribe would open streams that stay
+// empty: it is not ready, and says what is missing.
+func TestReadyNeedsTheRightsOfAStream(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	all := []string{"~*", "&*", "+@read", "+subscribe", "+unsubscribe", "+ping", "+multi", "+exec"}
+	for _, tt := range []struct {
+		name  string
+		rules []string
+	}{
+		{"no subscribe", []string{"~*", "&*", "+@read", "+unsubscribe", "+ping", "+multi", "+exec"}},
+		{"no channels", []string{"~*", "resetchannels", "+@read", "+subscribe", "+unsubscribe", "+ping", "+multi", "+exec"}},
+		{"no keys", []string{"&*", "+@read", "+subscribe", "+unsubscribe", "+ping", "+multi", "+exec"}},
+		{"no reading", []string{"~*", "&*", "+subscribe", "+unsubscribe", "+ping", "+multi", "+exec"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			acl(t, server, "viewer", tt.rules...)
+			n := startWith(t, server, openAs(t, server, "viewer", testenv.Prefix(t)))
+			ready := func() (int, string) {
+				res, cancel := get(t, n.url+"/readyz")
+				defer cancel()
+				body, _ := io.ReadAll(res.Body)
+				return res.StatusCode, string(body)
+			}
+			if code, text := ready(); code != http.StatusServiceUnavailable || !strings.Contains(text, "+subscribe") {
+				t.Errorf("/readyz: %d %s", code, text)
+			}
+			acl(t, server, "viewer", all...)
+			eventually(t, "ready", func() bool { code, _ := ready(); return code == http.StatusOK })
+		})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
@@ -63,6 +65,62 @@ func TestResume(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A position that Redis no longer holds is answered with a gap and a
+// snapshot, on all transports; one that it still holds goes on.
+func TestResumeFromATrimmedPosition(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		open func(n *node, after string) client
+	}{
+		{"sse", func(n *node, after string) client { return n.sse(t, "/v1/workflows/w/stream?after="+after) }},
+		{"ws", func(n *node, after string) client { return n.ws(t, "/v1/workflows/w/ws?after="+after) }},
+		{"many, sse", func(n *node, after string) client { return n.sse(t, "/v1/stream?workflow=w", "Last-Event-ID", after) }},
+		{"many, ws", func(n *node, after string) client {
+			c := n.ws(t, "/v1/ws")
+			if err := c.conn.Write(c.ctx, websocket.MessageText, []byte(`{"type":"subscribe","workflow":"w","after":"`+after+`"}`)); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t)
+			r := newRun(t, n.store, "w", "run")
+			var all []progress.Position
+			for range 6 {
+				all = append(all, r.log("x"))
+			}
+			key := n.prefix + ":workflow:{w}:events"
+			if gone, err := adminClient(t, n.redis).XTrimMaxLen(t.Context(), key, 2).Result(); err != nil || gone != 4 {
+				t.Fatalf("%d of %s were trimmed: %v", gone, key, err)
+			}
+			top := all[5].String()
+			for _, after := range []string{all[0].String(), all[2].String(), "0-0"} {
+				c := tt.open(n, after)
+				from, to, reason := gapOf(t, expect(t, c, "gap"))
+				if from != after || to != top || reason != "trimmed" {
+					t.Errorf("after %s: gap from %s to %s: %s", after, from, to, reason)
+				}
+				f := expect(t, c, "snapshot")
+				if s := f.snapshot(t); s.Position() != all[5] || s.FirstSeq != 5 {
+					t.Errorf("after %s: snapshot at %s, first seq %d", after, s.Position(), s.FirstSeq)
+				}
+				c.close()
+			}
+			// The last one held is enough to go on from.
+			c := tt.open(n, all[4].String())
+			if f := expect(t, c, "update"); f.event(t).Seq != 6 {
+				t.Errorf("went on at %s", f.Data)
+			}
+			next := r.log("on")
+			if e := expect(t, c, "update").event(t); e.Position() != next {
+				t.Errorf("then came %s, want %s", e.Position(), next)
+			}
+			c.close()
+		})
+	}
 }
 
 // Last-Event-ID is what the client saw last; after is what its page was made

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,19 +29,35 @@ func (s *Server) routes() http.Handler {
 		problem.NotFound(w, req)
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
-		problem.MethodNotAllowed(w, req, http.MethodGet)
+		problem.MethodNotAllowed(w, req, allowed(r, req)...)
 	})
-	r.Get("/v1/workflows", s.list)
-	r.Get("/v1/workflows/{id}", s.snapshot)
-	r.Get("/v1/workflows/{id}/events", s.events)
+	// What has an end answers HEAD, too.
+	read := func(path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h)
+	}
+	read("/v1/workflows", s.list)
+	read("/v1/workflows/{id}", s.snapshot)
+	read("/v1/workflows/{id}/events", s.events)
 	r.Get("/v1/workflows/{id}/stream", s.streamOne)
 	r.Get("/v1/workflows/{id}/ws", s.socketOne)
 	r.Get("/v1/stream", s.streamMany)
 	r.Get("/v1/ws", s.socketMany)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
-	r.Get("/readyz", s.ready)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
+	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	read("/readyz", s.ready)
+	read("/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}).ServeHTTP)
 	return r
+}
+
+// allowed returns the methods that a path has.
+func allowed(r chi.Routes, req *http.Request) (methods []string) {
+	path := cmp.Or(req.URL.RawPath, req.URL.Path)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		if r.Match(chi.NewRouteContext(), method, path) {
+			methods = append(methods, method)
+		}
+	}
+	return methods
 }
 
 // ready says whether a new viewer would be served.
@@ -53,15 +70,37 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
+	detail := ""
 	if err := s.o.Store.Ping(ctx); err != nil {
+		s.proved.Store(false) // another server may come back
+		detail = "Redis cannot be reached; check REDIS_URL and that the server runs. Open streams wait for it."
+	} else if !s.prove(ctx) {
+		detail = "Redis answers, but a stream could not be subscribed to and read: its user needs +@read +subscribe +unsubscribe +ping +multi +exec (on a cluster +ssubscribe +sunsubscribe +cluster, too), and the keys and channels of RUNCAST_KEY_PREFIX."
+	}
+	if detail != "" {
 		w.Header().Set("Retry-After", "1")
-		problem.Write(w, problem.Problem{
-			Status: http.StatusServiceUnavailable,
-			Detail: "Redis cannot be reached; check REDIS_URL and that the server runs. Open streams wait for it.",
-		})
+		problem.Write(w, problem.Problem{Status: http.StatusServiceUnavailable, Detail: detail})
 		return
 	}
 	writeText(w, "ready\n")
+}
+
+// probe is the workflow that ready opens, as a viewer would. Nobody writes it.
+var probe = progress.Topic{Kind: progress.TopicWorkflow, Name: "runcast/readyz"}
+
+// prove reports whether streams can be had: a user that may PING need not be
+// one that may subscribe. Once it was so, it is not asked again while Redis
+// answers.
+func (s *Server) prove(ctx context.Context) bool {
+	if s.proved.Load() {
+		return true
+	}
+	h := s.hub.Open(ctx, probe)
+	defer h.Release()
+	if h.Ready() {
+		s.proved.Store(true)
+	}
+	return s.proved.Load()
 }
 
 // cors lets pages of allowed origins read the answers. There are no

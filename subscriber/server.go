@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/subscriber/hub"
 )
@@ -37,13 +39,17 @@ type Server struct {
 	handler  http.Handler
 	metrics  *metrics
 	draining atomic.Bool
+	proved   atomic.Bool // a stream was opened since Redis was last away
 
-	mu       sync.Mutex
-	started  bool
-	stopped  bool
-	listener net.Listener
-	server   *http.Server
-	served   chan struct{} // closed when the listener's goroutine has ended
+	addr atomic.Pointer[net.Addr] // where Start listens
+
+	mu        sync.Mutex // held by Start, and by Stop to its end
+	started   bool
+	stopped   bool
+	listener  net.Listener
+	server    *http.Server
+	newcomers httpserve.Newcomers
+	served    chan struct{} // closed when the listener's goroutine has ended
 }
 
 // New returns a server that is not started.
@@ -65,9 +71,10 @@ func New(o Options) (*Server, error) {
 	s.hub = hub.New(s.source, hub.Options{
 		RingLen: o.Config.RingLen, Linger: o.Config.Linger, CompareEvery: o.Config.CompareEvery,
 		HeartbeatEvery: o.Config.HeartbeatEvery, RelistEvery: o.Config.RelistEvery,
-		MaxConns:  o.Config.MaxViewers,
-		OnLatency: func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
-		Logger:    o.Logger,
+		MaxConns:       o.Config.MaxViewers,
+		OnLatency:      func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
+		OnEventLatency: func(d time.Duration) { s.metrics.eventLatency.Observe(d.Seconds()) },
+		Logger:         o.Logger,
 	})
 	if err := s.metrics.register(o.Registry, s.hub); err != nil {
 		return nil, fmt.Errorf("subscriber: register metrics: %w", err)
@@ -78,6 +85,10 @@ func New(o Options) (*Server, error) {
 
 // Handler serves all routes. Streams live between Start and Stop.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// HTTP2 is what a server of the Handler needs to end HTTP/2 connections whose
+// socket takes nothing.
+func (s *Server) HTTP2() *http.HTTP2Config { return httpserve.HTTP2(s.o.Config.WriteDeadline) }
 
 // Hub is for measurements and tests.
 func (s *Server) Hub() *hub.Hub { return s.hub }
@@ -90,13 +101,20 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.started {
 		return nil
 	}
+	var secure *tls.Config
 	if addr := s.o.Config.Addr; addr != "" {
+		var err error
+		if secure, err = s.o.Config.LoadTLS(s.o.Logger); err != nil {
+			return err
+		}
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
 			return fmt.Errorf("cannot listen on %s; give another address with --addr (RUNCAST_SUBSCRIBER_ADDR): %w", addr, err)
 		}
 		s.listener = l
+		at := l.Addr()
+		s.addr.Store(&at)
 	}
 	s.started = true
 	s.source.subscribe(s.hub)
@@ -106,29 +124,31 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.server = &http.Server{
 		Handler:           s.handler,
+		ConnState:         s.newcomers.Watch,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         secure,
+		HTTP2:             s.HTTP2(),
 		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelWarn),
 	}
 	s.served = make(chan struct{})
 	go func() {
 		defer close(s.served)
-		if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := httpserve.Accept(s.server, s.listener); !errors.Is(err, http.ErrServerClosed) {
 			s.o.Logger.Error("the listener failed", "error", err)
 		}
 	}()
 	return nil
 }
 
-// Addr returns the address that Start listens on, or "".
+// Addr returns the address that Start listens on, or "". It does not wait for
+// a Stop that is under way.
 func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listener == nil {
-		return ""
+	if addr := s.addr.Load(); addr != nil {
+		return (*addr).String()
 	}
-	return s.listener.Addr().String()
+	return ""
 }
 
 // Drain tells every viewer to reconnect elsewhere, each after a time of its
@@ -149,9 +169,15 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.stopped = true
+	if s.server != nil {
+		// The socket of an HTTP/2 connection is not the hub's to close, and
+		// where it takes nothing its streams would wait for it.
+		cut := context.AfterFunc(ctx, func() { _ = s.server.Close() })
+		defer cut()
+	}
 	err := s.Drain(ctx)
 	if s.server != nil {
-		if e := s.server.Shutdown(ctx); e != nil {
+		if e := s.newcomers.Shutdown(ctx, s.server); e != nil {
 			err = errors.Join(err, s.server.Close())
 		}
 		<-s.served

@@ -1,6 +1,7 @@
 package subscriber_test
 
 import (
+	"path"
 	"testing"
 
 	"github.com/runcast/runcast/internal/testenv"
@@ -22,7 +23,8 @@ func TestOnOtherServers(t *testing.T) {
 			n := startWith(t, nil, store)
 			each(t, func(t *testing.T, open func(*node, string, string) client) {
 				for _, id := range []string{"a", "b", "c", "d"} { // in several slots
-					follow(t, n, id+t.Name()[len(t.Name())-2:], open(n, id+t.Name()[len(t.Name())-2:], ""))
+					id += "-" + path.Base(t.Name())
+					follow(t, n, id, open(n, id, ""))
 				}
 			})
 		})

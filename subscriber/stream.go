@@ -87,7 +87,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (t sse.Topic, atE
 		s.fail(w, r, err)
 		return t, false, nil
 	}
-	q := r.URL.Query()
+	q, err := streamParameters.query(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return t, false, nil
+	}
 	t.Name = progress.Topic{Kind: progress.TopicWorkflow, Name: id}
 	if t.Want, err = want(position(r), q.Get("run"), q.Get("mode")); err != nil {
 		s.fail(w, r, err)
@@ -136,10 +140,20 @@ func (s *Server) serveSSE(w http.ResponseWriter, r *http.Request, place *hub.Pla
 
 // streamMany answers GET /v1/stream.
 func (s *Server) streamMany(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+	q, err := manyParameters.query(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	workflows, tags := distinct(q["workflow"]), distinct(q["tag"])
 	n := len(workflows) + len(tags)
+	if len(workflows) == 0 {
+		err = forTag(q.Get("after"), "", q.Get("mode"))
+	}
 	switch {
+	case err != nil:
+		s.fail(w, r, err)
+		return
 	case n == 0:
 		s.fail(w, r, invalid("name at least one topic, with workflow= or tag="))
 		return

@@ -46,7 +46,7 @@ func TestSnapshotUpdatesEnd(t *testing.T) {
 
 		// One who has seen it all gets nothing more.
 		if s, ok := c.(*sseClient); ok {
-			res, _ := get(t, s.res.Request.URL.String(), "Last-Event-ID", end.String())
+			res, _ := getVia(t, s.via, s.res.Request.URL.String(), "Last-Event-ID", end.String())
 			if res.StatusCode != http.StatusNoContent {
 				t.Errorf("got %s, want 204", res.Status)
 			}

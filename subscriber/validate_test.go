@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -88,21 +89,24 @@ func underFaults(t *testing.T, lossy bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	var writer, faults, clients sync.WaitGroup
-	writer.Go(func() { w.write(ctx, t, store, chains, perChain) })
 	stopFaults := make(chan struct{})
 	faults.Go(func() { nodes.faults(stopFaults, lossy) })
+	writer.Go(func() {
+		w.write(ctx, t, store, chains, perChain, func() {
+			close(stopFaults)
+			faults.Wait()
+		})
+	})
 
 	seen := make([][]observed, viewers)
 	for i := range viewers {
 		clients.Go(func() {
-			v := &viewer{nodes: nodes, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
+			v := &viewer{id: "w", pick: nodes.pick, truth: w, ws: i%2 == 1, slow: i%6 == 5, rand: rand.New(rand.NewPCG(1, uint64(i)))}
 			v.run(ctx)
 			seen[i] = v.conns
 		})
 	}
 	writer.Wait()
-	close(stopFaults)
-	faults.Wait()
 	clients.Wait()
 	if ctx.Err() != nil {
 		t.Errorf("it took too long")
@@ -122,8 +126,9 @@ func underFaults(t *testing.T, lossy bool) {
 }
 
 // write writes chains of events until all are written; each is tried until
-// Redis has taken it.
-func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store, chains, perChain int) {
+// Redis has taken it. Before the last one it calls quiet: what is lost behind
+// that, no viewer can see.
+func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store, chains, perChain int, quiet func()) {
 	number := int64(0)
 	for chain := range chains {
 		r := newRun(t, store, "w", fmt.Sprint("run-", chain))
@@ -134,6 +139,9 @@ func (w *truth) write(ctx context.Context, t *testing.T, store *redisstore.Store
 				typ = progress.TypeStarted
 			case perChain - 1:
 				typ = progress.TypeClosed
+			}
+			if chain == chains-1 && i == perChain-1 {
+				quiet()
 			}
 			number++
 			e := r.event(typ, func(e *progress.Event) { e.Message = strconv.FormatInt(number, 10) })
@@ -249,12 +257,19 @@ func (c *cluster) faults(stop <-chan struct{}, lossy bool) {
 // viewer follows the workflow as a careful client does: it reconnects, on
 // any node, from the last position it saw.
 type viewer struct {
-	nodes *cluster
+	id string // of the workflow
+	// pick returns where to connect to.
+	pick func(n int) string
+	// via is how; nil: as everybody does.
+	via   *http.Client
 	truth *truth
 	ws    bool
 	slow  bool
-	rand  *rand.Rand
-	conns []observed
+	// rand is what it goes away by; nil: it stays, and n is 0.
+	rand *rand.Rand
+	// onFrame gets each frame; it may be nil.
+	onFrame func(frame)
+	conns   []observed
 }
 
 func (v *viewer) run(ctx context.Context) {
@@ -274,16 +289,23 @@ func (v *viewer) run(ctx context.Context) {
 
 // follow is one connection. Now and then the viewer itself goes away.
 func (v *viewer) follow(ctx context.Context, o *observed) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	n, frames, within := 0, math.MaxInt, 2*time.Minute
+	if v.rand != nil {
+		n, frames, within = v.rand.IntN(2), 20+v.rand.IntN(400), 30*time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	base := v.nodes.pick(v.rand.IntN(2))
+	base, via := v.pick(n), http.DefaultClient
+	if v.via != nil {
+		via = v.via
+	}
 	query := ""
 	if o.after != "" {
 		query = "?after=" + o.after
 	}
 	var c client
 	if v.ws {
-		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/w/ws"+query, nil)
+		conn, res, err := websocket.Dial(ctx, base+"/v1/workflows/"+v.id+"/ws"+query, &websocket.DialOptions{HTTPClient: via})
 		if err != nil {
 			o.status = -1
 			if res != nil {
@@ -294,7 +316,7 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 		}
 		c = &wsClient{conn: conn, ctx: ctx, cancel: cancel}
 	} else {
-		res, err := request(ctx, http.DefaultClient, base+"/v1/workflows/w/stream"+query)
+		res, err := request(ctx, via, base+"/v1/workflows/"+v.id+"/stream"+query)
 		if err != nil {
 			o.status = -1
 			time.Sleep(5 * time.Millisecond)
@@ -309,14 +331,16 @@ func (v *viewer) follow(ctx context.Context, o *observed) {
 		c = &sseClient{res: res, lines: bufio.NewReader(res.Body), cancel: cancel}
 	}
 	defer c.close()
-	patience := 20 + v.rand.IntN(400)
-	for range patience {
+	for range frames {
 		f, err := c.next()
 		if err != nil {
 			o.err = err
 			return
 		}
 		o.frames = append(o.frames, f)
+		if v.onFrame != nil {
+			v.onFrame(f)
+		}
 		if v.slow {
 			time.Sleep(time.Duration(v.rand.IntN(int(20 * time.Millisecond))))
 		}

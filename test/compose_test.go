@@ -140,7 +140,9 @@ func TestComposeVariablesAreTheProgramsOwn(t *testing.T) {
 			if strings.HasPrefix(variable, "TEMPORAL_") && name == "subscriber" {
 				t.Errorf("the subscriber is given %s, and must never know Temporal", variable)
 			}
-			checkAddress(t, project, name, variable, value)
+			for _, problem := range addressProblems(project, name, variable, value) {
+				t.Error(problem)
+			}
 		}
 		_, port, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -157,48 +159,6 @@ func TestComposeVariablesAreTheProgramsOwn(t *testing.T) {
 		}
 		if check := s.HealthCheck.Test; !strings.HasSuffix(check[len(check)-1], ":"+port+"/readyz") {
 			t.Errorf("the health check of %s is %q, but it listens on port %s", name, check, port)
-		}
-	}
-}
-
-// checkAddress holds an address in a variable against the services: inside
-// the network by a service's name and port, outside by a published port.
-func checkAddress(t *testing.T, project *types.Project, service, variable, value string) {
-	t.Helper()
-	inside := map[string]uint32{"temporal": 7233, "redis": 6379}
-	if variable == "TEMPORAL_ADDRESS" {
-		if value != "temporal:7233" {
-			t.Errorf("%s: %s is %q", service, variable, value)
-		}
-		return
-	}
-	for one := range strings.SplitSeq(value, ",") {
-		u, err := url.Parse(one)
-		if err != nil || u.Host == "" {
-			continue // no URL; the program itself has checked it
-		}
-		host, port := u.Hostname(), u.Port()
-		if want, ok := inside[host]; ok {
-			if port != strconv.FormatUint(uint64(want), 10) {
-				t.Errorf("%s: %s says %s, but %s listens on %d", service, variable, one, host, want)
-			}
-			if _, depends := project.Services[service].DependsOn[host]; !depends {
-				t.Errorf("%s uses %s, and does not wait for it", service, host)
-			}
-			continue
-		}
-		if host != "127.0.0.1" && host != "localhost" {
-			t.Errorf("%s: %s names %s, where nothing is", service, variable, host)
-			continue
-		}
-		published := false
-		for _, s := range project.Services {
-			for _, p := range s.Ports {
-				published = published || p.Published == port
-			}
-		}
-		if !published {
-			t.Errorf("%s: %s says %s, but no service publishes port %s", service, variable, one, port)
 		}
 	}
 }

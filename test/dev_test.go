@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -133,98 +131,6 @@ func (d *devServer) run(t *testing.T, id string, input map[string]any, tags ...s
 		t.Fatalf("start %q: %s: %s", id, res.Status, text)
 	}
 	return answer.RunID
-}
-
-// cable is a TCP proxy that can be pulled out and put in again.
-type cable struct {
-	addr, to string
-	wait     sync.WaitGroup
-
-	mu     sync.Mutex
-	pulled bool
-	conns  map[net.Conn]struct{}
-}
-
-func newCable(t *testing.T, to string) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{addr: l.Addr().String(), to: to, conns: make(map[net.Conn]struct{})}
-	c.wait.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.wait.Go(func() { c.carry(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		c.pull()
-		c.wait.Wait()
-	})
-	return c
-}
-
-// carry copies both ways until one side ends or the cable is pulled.
-func (c *cable) carry(in net.Conn) {
-	defer in.Close()
-	out, err := net.Dial("tcp", c.to)
-	if err != nil {
-		return
-	}
-	defer out.Close()
-	if !c.hold(in, out) {
-		return
-	}
-	defer c.release(in, out)
-	var back sync.WaitGroup
-	back.Go(func() {
-		_, _ = io.Copy(in, out) // either side may end it
-		in.Close()
-	})
-	_, _ = io.Copy(out, in)
-	out.Close()
-	back.Wait()
-}
-
-func (c *cable) hold(conns ...net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pulled {
-		return false
-	}
-	for _, conn := range conns {
-		c.conns[conn] = struct{}{}
-	}
-	return true
-}
-
-func (c *cable) release(conns ...net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range conns {
-		delete(c.conns, conn)
-	}
-}
-
-// pull cuts all connections, and new ones at once.
-func (c *cable) pull() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pulled = true
-	for conn := range c.conns {
-		conn.Close()
-	}
-}
-
-func (c *cable) plug() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pulled = false
 }
 
 func stepText(step, steps int) string {

@@ -17,15 +17,18 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/internal/cable"
 )
 
 // needProgram fails the test where a program is not installed. Only who has
 // set RUNCAST_TEST_SKIP_SERVERS, and never CI, gets a skip instead.
 func needProgram(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
+	for _, path := range []string{name, "/usr/sbin/" + name} { // which not everybody has on the PATH
+		if path, err := exec.LookPath(path); err == nil {
+			return path
+		}
 	}
 	if os.Getenv("RUNCAST_TEST_SKIP_SERVERS") != "" && os.Getenv("CI") != "true" {
 		t.Skipf("no %s, and RUNCAST_TEST_SKIP_SERVERS is set", name)
@@ -115,6 +118,14 @@ func TestDevStops(t *testing.T) {
 	}{
 		{"at work", func(t *testing.T, dev *devServer) {
 			dev.awaitReady(t)
+			// Browsers connect ahead of need; such a connection holds up nothing.
+			for _, addr := range []string{dev.addr, dev.apiAddr, dev.workerAddr} {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+			}
 			if f, ok := nextFrame(t, bufio.NewReader(openStream(t, dev.page+"/v1/workflows/demo-import/stream", "").Body)); !ok {
 				t.Fatalf("no frame: %+v", f)
 			}
@@ -129,6 +140,12 @@ func TestDevStops(t *testing.T) {
 			begin := time.Now()
 			if err := dev.stop(); err != nil {
 				t.Errorf("after %v: %v", time.Since(begin), err)
+			}
+			// The subscriber's viewer, who reads no more, may be.
+			for line := range strings.Lines(dev.output(t)) {
+				if strings.Contains(line, "cut off") && !strings.Contains(line, dev.addr) {
+					t.Errorf("it waited for what has nothing to say: %s", line)
+				}
 			}
 			for flag, addr := range dev.addrs() {
 				if err := dial(t.Context(), addr); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -171,14 +188,14 @@ func TestDevUsesRealServers(t *testing.T) {
 	temporalAddr := freeAddr(t)
 	start(t, nil, devBinary(t), "temporal", "--temporal-addr", temporalAddr)
 	within(t, time.Minute, "the Temporal server", func(ctx context.Context) error { return dial(ctx, temporalAddr) })
-	line := newCable(t, temporalAddr)
-	line.pull()
+	line := cable.New(t, temporalAddr)
+	line.Pull()
 
-	dev := launchDev(t, []string{"REDIS_URL=redis://:" + password + "@" + redisAddr, "TEMPORAL_ADDRESS=" + line.addr}, "--demo=false")
+	dev := launchDev(t, []string{"REDIS_URL=redis://:" + password + "@" + redisAddr, "TEMPORAL_ADDRESS=" + line.Addr}, "--demo=false")
 	within(t, time.Minute, "an answer that names what is missing", func(ctx context.Context) error {
 		return expectUnready(ctx, dev.page, "worker")
 	})
-	line.plug()
+	line.Plug()
 	dev.awaitReady(t)
 	if err := expectStatus(t.Context(), "http://"+dev.workerAddr+"/readyz", http.StatusOK); err != nil {
 		t.Error(err)
@@ -207,7 +224,7 @@ func TestDevUsesRealServers(t *testing.T) {
 		}
 	}
 	output := dev.output(t)
-	for _, want := range []string{"REDIS_URL", redisAddr, "TEMPORAL_ADDRESS", line.addr} {
+	for _, want := range []string{"REDIS_URL", redisAddr, "TEMPORAL_ADDRESS", line.Addr} {
 		if !strings.Contains(output, want) {
 			t.Errorf("%s is not printed:\n%s", want, output)
 		}
@@ -217,11 +234,11 @@ func TestDevUsesRealServers(t *testing.T) {
 	}
 
 	// What goes away later is said, too.
-	line.pull()
+	line.Pull()
 	within(t, 20*time.Second, "not ready without Temporal", func(ctx context.Context) error {
 		return expectUnready(ctx, dev.page, "api")
 	})
-	line.plug()
+	line.Plug()
 	within(t, 30*time.Second, "ready again", func(ctx context.Context) error {
 		return expectStatus(ctx, dev.page+"/readyz", http.StatusOK)
 	})

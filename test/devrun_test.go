@@ -138,6 +138,7 @@ func TestDevShowsARun(t *testing.T) {
 	end := frames[len(frames)-1]
 	checkHash(t, dev, end.id, runID)
 	checkRedisCLI(t, dev)
+	checkReadme(t, dev)
 
 	res := openStream(t, url, frames[3].id)
 	if res.StatusCode != http.StatusOK {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -95,7 +96,7 @@ func TestDockerfileBuildsWhatComposeRuns(t *testing.T) {
 		}
 		inside := map[string]bool{}
 		var entry, health []string
-		user := ""
+		user, exposed := "", ""
 		for _, in := range instructions {
 			switch in.name {
 			case "COPY":
@@ -108,6 +109,8 @@ func TestDockerfileBuildsWhatComposeRuns(t *testing.T) {
 					t.Errorf("%s copies %s, which is not built", name, words[1])
 				}
 				inside[words[2]] = true
+			case "EXPOSE":
+				exposed = in.args
 			case "USER":
 				user = in.args
 			case "ENTRYPOINT":
@@ -120,6 +123,10 @@ func TestDockerfileBuildsWhatComposeRuns(t *testing.T) {
 				}
 				health = execForm(t, command)
 			}
+		}
+		addr, err := ours[name](environment(s))
+		if _, port, splitErr := net.SplitHostPort(addr); err != nil || splitErr != nil || port != exposed {
+			t.Errorf("%s exposes %q, and listens on %q (%v, %v)", name, exposed, addr, err, splitErr)
 		}
 		if uid, _, _ := strings.Cut(user, ":"); uid == "" || uid == "0" || uid == "root" {
 			t.Errorf("%s runs as %q", name, user)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/runcast/runcast/internal/cable"
 )
 
 // row is the list's row of a run, in JavaScript.
@@ -94,9 +96,9 @@ func TestPageShowsARunToItsEnd(t *testing.T) {
 // text that a run streams arrives whole, and the page says what happened.
 func TestPageGoesOnAfterALostConnection(t *testing.T) {
 	dev := startDev(t)
-	line := newCable(t, dev.addr)
+	line := cable.New(t, dev.addr)
 	ctx := browser(t)
-	if err := chromedp.Do(ctx, chromedp.Navigate("http://"+line.addr+"/#run=cut-42")); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Navigate("http://"+line.Addr+"/#run=cut-42")); err != nil {
 		t.Fatal(err)
 	}
 	until(t, ctx, 10*time.Second, "the panel waiting for a run that is not there yet", `document.querySelector("#detail-link").dataset.state === "live"`)
@@ -109,9 +111,9 @@ func TestPageGoesOnAfterALostConnection(t *testing.T) {
 	dev.run(t, "cut-42", map[string]any{"steps": 8, "step_ms": 1200, "output": true})
 	for _, percent := range []string{"10", "50"} {
 		until(t, ctx, 20*time.Second, percent+" percent", `Number(document.querySelector("#detail-bar").getAttribute("aria-valuenow")) >= `+percent)
-		line.pull()
+		line.Pull()
 		until(t, ctx, 10*time.Second, "a page that knows it is cut off", `document.querySelector("#detail-link").dataset.state === "reconnecting"`)
-		line.plug()
+		line.Plug()
 		until(t, ctx, 20*time.Second, "a page that is live again", `["live", "ended"].includes(document.querySelector("#detail-link").dataset.state)`)
 	}
 	until(t, ctx, 40*time.Second, "the end of the run", `document.querySelector("#detail-status").textContent === "Completed"`)

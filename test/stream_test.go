@@ -23,7 +23,7 @@ import (
 type telling struct {
 	http.Handler
 	mu      sync.Mutex
-	answers []string // SSE text, or a status code
+	answers []string // SSE text; "nothing" is 204, other words are a refusal
 	asked   []string // positions that the connections came with
 	lists   int      // readings of the list
 }
@@ -55,6 +55,10 @@ func (s *telling) stream(w http.ResponseWriter, r *http.Request) {
 	s.asked = append(s.asked, position)
 	answer := s.answers[min(len(s.asked), len(s.answers))-1]
 	s.mu.Unlock()
+	if answer == "nothing" {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	if !strings.Contains(answer, "\n") {
 		http.Error(w, answer, http.StatusServiceUnavailable)
 		return
@@ -146,19 +150,52 @@ func TestPageShowsGaps(t *testing.T) {
 }
 
 // The browser itself goes on after a stream that ends in the middle; after an
-// answer that is no stream it gives up, and the page does not.
+// answer that is no stream it gives up, and the page does not. However often
+// it is refused, it goes on where it was: from the beginning it would miss
+// what was logged meanwhile.
 func TestPageComesBackAfterARefusal(t *testing.T) {
+	rest := eventFrame("update", 5, progress.Event{Type: progress.TypeLog, Message: "said meanwhile"}) +
+		eventFrame("end", 6, progress.Event{Type: progress.TypeClosed, Status: progress.StatusCompleted})
 	s, url := newTelling(t,
 		snapshotFrame(3, 10)+eventFrame("update", 4, percentEvent(20)),
-		"away",
-		"away",
-		snapshotFrame(6, 50)+eventFrame("end", 7, progress.Event{Type: progress.TypeClosed, Status: progress.StatusCompleted}))
+		"away", "away", "away", rest)
 	ctx := browser(t)
 	if err := chromedp.Do(ctx, chromedp.Navigate(url+"/#run=w")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, ctx, 20*time.Second, "the end", `document.querySelector("#detail-status").textContent === "Completed"`)
-	if got := s.positions(); len(got) != 4 || got[0] != "" || got[1] != "1700000000000-4-00000004" {
+	until(t, ctx, 30*time.Second, "the end", `document.querySelector("#detail-status").textContent === "Completed"`)
+	got := s.positions()
+	if len(got) < 5 || got[0] != "" {
+		t.Fatalf("the connections came with the positions %q", got)
+	}
+	for _, position := range got[1:] {
+		if position != "1700000000000-4-00000004" {
+			t.Errorf("the connections came with the positions %q", got)
+			break
+		}
+	}
+	if log := eval[string](t, ctx, `document.querySelector("#log").textContent`); !strings.Contains(log, "said meanwhile") {
+		t.Errorf("the log is %q", log)
+	}
+}
+
+// Who comes with the position of an end is told that nothing follows, and
+// then shown how it ended.
+func TestPageAtTheEnd(t *testing.T) {
+	s, url := newTelling(t, "nothing", "nothing",
+		snapshotFrame(6, 50)+eventFrame("end", 7, progress.Event{Type: progress.TypeClosed, Status: progress.StatusFailed}))
+	ctx := browser(t)
+	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+		t.Fatal(err)
+	}
+	status := eval[string](t, ctx, `import("/runcast.js").then(({ follow }) => new Promise((done) => {
+		follow("/v1/workflows/w/stream", { onEnd: (event) => done(event.status) }, { after: "1700000000000-7-00000007" });
+	}))`)
+	if status != "failed" {
+		t.Errorf("it ended as %q", status)
+	}
+	got := s.positions()
+	if len(got) != 3 || got[0] != "1700000000000-7-00000007" || got[2] != "" {
 		t.Errorf("the connections came with the positions %q", got)
 	}
 }

@@ -26,7 +26,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -34,18 +34,25 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	var c trial.Config
 	f := flag.NewFlagSet("load", flag.ContinueOnError)
 	f.StringVar(&c.Server, "server", "127.0.0.1:8080", "`address` of the server")
 	f.StringVar(&c.Redis, "redis", "127.0.0.1:6379", "`address` of Redis")
 	f.IntVar(&c.PID, "pid", 0, "the server's process, whose cost is measured")
+	f.IntVar(&c.RedisPID, "redis-pid", 0, "Redis' process, whose cost is measured")
 	f.BoolVar(&c.WebSocket, "ws", false, "WebSocket in place of Server-Sent Events")
+	f.BoolVar(&c.Mixed, "mixed", false, "the other one for every other viewer")
+	f.StringVar((*string)(&c.Secure), "secure", "", "connect over TLS: `tls` is HTTP/1.1, h2 is HTTP/2")
+	f.BoolVar(&c.Latest, "latest", false, "ask for the newest state only")
+	f.IntVar(&c.Stuck, "stuck", 0, "how many more connections take nothing")
 	f.IntVar(&c.Viewers, "viewers", 100, "how many connections")
 	f.IntVar(&c.Topics, "topics", 1, "how many workflows they share")
 	f.BoolVar(&c.Bare, "bare", false, "the server sends no snapshot first")
 	f.DurationVar(&c.Settle, "settle", 0, "how long viewers idle before the server's memory is read; 0: it is not")
-	f.IntVar(&c.Positions, "positions", 0, "resume from as many positions")
+	f.IntVar(&c.Positions, "positions", 0, "resume from as many positions, twice")
+	f.Float64Var(&c.During, "during", 0, "events a second while viewers resume")
+	f.StringVar(&c.Listen, "listen", "", "follow this `workflow`, to which others write until the standard input ends")
 	f.DurationVar(&c.Spread, "spread", 0, "connect all within this time, ready or not; 0: a bounded number at a time")
 	f.DurationVar(&c.Grace, "grace", 10*time.Second, "how long the last deliveries of a phase may take")
 	f.DurationVar(&c.Within, "within", 2*time.Minute, "how long all may take")
@@ -72,7 +79,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	// The thread of the viewers must not keep the publisher waiting for a
 	// scheduler's slice, though both share one core: the kernel parts it.
 	runtime.GOMAXPROCS(4)
-	res, err := trial.Run(ctx, c)
+	res, err := trial.Run(ctx, c, stdin)
 	if err != nil {
 		return err
 	}

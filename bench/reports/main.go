@@ -1,6 +1,7 @@
-// Command reports has one activity report a hundred thousand times a second,
-// and tells as JSON how long the calls kept it and what was written. The
-// runner (bench/run) starts it. Temporal is played by its test environment.
+// Command reports has one activity report, either a hundred thousand times a
+// second or now and then, and tells as JSON how long the calls kept it and
+// what was written. The runner (bench/run) starts it. Temporal is played by
+// its test environment.
 package main
 
 import (
@@ -11,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,6 +53,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	addr := f.String("redis", "127.0.0.1:6379", "`address` of Redis, of this machine's loopback")
 	rate := f.Int("rate", 100_000, "reports a second")
 	during := f.Duration("for", time.Second, "how long")
+	pause := f.Duration("pause", 0, "report now and then instead: the least time between two")
+	count := f.Int("n", 100, "with -pause, how many reports")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -58,7 +63,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if _, err := viewers.Loopback(*addr); err != nil {
 		return err
 	}
-	if *rate < 1 || *rate > maxRate || *during <= 0 || *during > maxTime {
+	if *pause > 0 {
+		*during = *pause * time.Duration(*count)
+	}
+	if *rate < 1 || *rate > maxRate || *during <= 0 || *during > maxTime || *pause < 0 || *count < 1 {
 		return fmt.Errorf("out of bounds: up to %d reports a second and %s", maxRate, maxTime)
 	}
 	store, err := redisstore.Open(ctx, "redis://"+*addr, redisstore.Options{})
@@ -74,9 +82,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{rep.WorkerInterceptor()}})
 	env.SetTestTimeout(2 * maxTime)
 
-	var calls latency.Histogram
+	var blocks latency.Histogram
 	var took time.Duration
 	n := int(float64(*rate) * during.Seconds())
+	if *pause > 0 {
+		n = *count
+	}
 	work := func(ctx context.Context) error {
 		// The run that the activity belongs to has begun.
 		w := activity.GetInfo(ctx).WorkflowExecution
@@ -85,7 +96,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 		p := reporter.Activity(ctx)
 		start := time.Now()
-		took = report(p, n, *rate, &calls)
+		if *pause > 0 {
+			took = quietly(p, n, *pause)
+		} else {
+			took = report(p, n, *rate, &blocks)
+		}
 		if err := p.Flush(ctx); err != nil {
 			return fmt.Errorf("flush after %s: %w", time.Since(start), err)
 		}
@@ -101,8 +116,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return fmt.Errorf("the store did not take the reports: %+v", stats)
 	}
 	return json.NewEncoder(stdout).Encode(Result{
-		Reports: n, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds(), Calls: calls.Summary(),
-		Appends: counting.appends, Written: stats.Written, Merged: stats.Merged, Lost: stats.Lost,
+		Reports: n, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds(), Block: block, Blocks: blocks.Summary(),
+		Appends: counting.appends.Load(), Written: stats.Written, Merged: stats.Merged, Lost: stats.Lost,
 	})
 }
 
@@ -111,8 +126,9 @@ type Result struct {
 	Reports   int     `json:"reports"`
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"per_second"`
-	// Calls is how long each call kept the activity.
-	Calls latency.Summary `json:"calls"`
+	// Blocks is how long each Block calls in a row kept the activity.
+	Block  int             `json:"block"`
+	Blocks latency.Summary `json:"blocks"`
 	// Appends were made; Written and so on are the reporter's counts of events.
 	Appends int64 `json:"appends"`
 	Written int64 `json:"written"`
@@ -120,25 +136,40 @@ type Result struct {
 	Lost    int64 `json:"lost"`
 }
 
+// block is how many calls are timed together: reading the clock costs as much
+// as a call.
+const block = 100
+
 // report makes n reports at a rate, in turn of three kinds, and returns how
 // long that took.
-func report(p *reporter.ActivityReporter, n, rate int, calls *latency.Histogram) time.Duration {
+func report(p *reporter.ActivityReporter, n, rate int, blocks *latency.Histogram) time.Duration {
 	step := p.Step("packing")
 	begin := time.Now()
-	for i := range n {
-		if due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate)); i%100 == 0 {
-			time.Sleep(time.Until(due))
-		}
+	for i := 0; i < n; {
+		time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(rate))))
 		at := time.Now()
-		switch i % 3 {
-		case 0:
-			p.Count(int64(i), int64(n))
-		case 1:
-			step.Percent(100 * float64(i) / float64(n))
-		default:
-			p.Output("word ")
+		for end := min(i+block, n); i < end; i++ {
+			switch i % 3 {
+			case 0:
+				p.Count(int64(i), int64(n))
+			case 1:
+				step.Percent(100 * float64(i) / float64(n))
+			default:
+				p.Output("word ")
+			}
 		}
-		calls.Add(time.Since(at))
+		blocks.Add(time.Since(at))
+	}
+	return time.Since(begin)
+}
+
+// quietly makes n reports with a pause before each, of no even length, so that
+// nothing that is done now and then always meets it or never does.
+func quietly(p *reporter.ActivityReporter, n int, pause time.Duration) time.Duration {
+	begin := time.Now()
+	for i := range n {
+		time.Sleep(pause + rand.N(pause/8))
+		p.Count(int64(i+1), int64(n))
 	}
 	return time.Since(begin)
 }
@@ -156,14 +187,15 @@ func begin(ctx context.Context, store *redisstore.Store, id, run string) error {
 	return err
 }
 
-// counted counts appends. The reporter makes them one by one.
+// counted counts appends. The activity and the runs around it make them
+// beside each other.
 type counted struct {
 	*redisstore.Store
-	appends int64
+	appends atomic.Int64
 }
 
 // Append counts, and appends.
 func (c *counted) Append(ctx context.Context, a redisstore.Append) (redisstore.Result, error) {
-	c.appends++
+	c.appends.Add(1)
 	return c.Store.Append(ctx, a)
 }

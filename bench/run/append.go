@@ -22,6 +22,22 @@ const (
 	minAppendSingly = .25
 )
 
+// appendForm is one way to write, and what it found.
+type appendForm struct {
+	name   string
+	bare   bool
+	size   int
+	found  []report.Figure
+	script []float64 // µs that a call of the script takes
+	redis  []float64 // share of Redis' core
+	client []float64 // and of the client's
+}
+
+// busy says who had nothing left.
+func (f *appendForm) busy() string {
+	return fmt.Sprintf("%s: Redis %.0f %%, client %.0f %% of a core", f.name, 100*report.Median(f.redis), 100*report.Median(f.client))
+}
+
 // appends measures how many events a second the store writes.
 func appends(ctx context.Context, b *bench) error {
 	// Here Redis is the server, so it gets that core.
@@ -32,68 +48,71 @@ func appends(ctx context.Context, b *bench) error {
 	defer server.Stop()
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	defer rdb.Close()
-	forms := []struct {
-		name string
-		bare bool
-		size int
-	}{{"bare, ten", true, 10}, {"store, ten", false, 10}, {"bare, singly", true, 1}, {"store, singly", false, 1}}
-	found := make([][]report.Figure, len(forms))
-	script := make([][]float64, len(forms)) // µs that a call of the script takes
+	bare, tens := &appendForm{name: "bare, ten", bare: true, size: 10}, &appendForm{name: "store, ten", size: 10}
+	bareSingly, singly := &appendForm{name: "bare, singly", bare: true, size: 1}, &appendForm{name: "store, singly", size: 1}
 	for round := range b.rounds() {
-		for i, form := range forms {
-			sample := report.Sample{Run: b.report.ID, Scenario: b.scenario, Server: form.name, Round: round, Order: len(b.report.Samples)}
-			if err := rdb.ConfigResetStat(ctx).Err(); err != nil {
-				return fmt.Errorf("reset commandstats: %w", err)
-			}
-			out, err := machine.Output(ctx, b.report.Cores.Load, filepath.Join(b.bin, "writers"), "-redis", addr,
-				"-bare="+strconv.FormatBool(form.bare), "-size", strconv.Itoa(form.size),
-				"-for", pick(b, 1500*time.Millisecond, 200*time.Millisecond).String())
-			if err != nil {
+		for _, form := range []*appendForm{bare, tens, bareSingly, singly} {
+			if err := b.write(ctx, rdb, addr, server.PID, round, form); err != nil {
 				return err
-			}
-			var result map[string]float64
-			if err := json.Unmarshal(out, &result); err != nil {
-				return fmt.Errorf("read what writers says: %w", err)
-			}
-			sample.Result = result
-			b.report.Samples = append(b.report.Samples, sample)
-			found[i] = append(found[i], b.figure(result["per_second"]))
-			stats, err := rdb.Info(ctx, "commandstats").Result()
-			if err != nil {
-				return fmt.Errorf("read commandstats: %w", err)
-			}
-			if _, rest, ok := strings.Cut(stats, "cmdstat_evalsha:"); ok {
-				var calls, usec int64
-				var each float64
-				if _, err := fmt.Sscanf(rest, "calls=%d,usec=%d,usec_per_call=%f", &calls, &usec, &each); err == nil {
-					script[i] = append(script[i], each)
-				}
 			}
 		}
 	}
 	for _, r := range []struct {
 		what         string
-		store, alike int
+		store, alike *appendForm
 		limit        float64
-	}{{"appends in calls of ten", 1, 0, minAppendTens}, {"appends singly", 3, 2, minAppendSingly}} {
-		ratios, err := report.Ratios(found[r.store], found[0])
+	}{{"appends in calls of ten", tens, bare, minAppendTens}, {"appends singly", singly, bareSingly, minAppendSingly}} {
+		ratios, err := report.Ratios(r.store.found, bare.found)
 		if err != nil {
 			return err
 		}
-		alike, err := report.Ratios(found[r.store], found[r.alike])
+		alike, err := report.Ratios(r.store.found, r.alike.found)
 		if err != nil {
 			return err
 		}
 		row := report.Row{
-			What: r.what, Unit: "events/s", Floor: report.Value(report.MedianOf(found[0])),
-			Subscriber: report.Value(report.MedianOf(found[r.store])),
+			What: r.what, Unit: "events/s", Floor: report.Value(report.MedianOf(bare.found)),
+			Subscriber: report.Value(report.MedianOf(r.store.found)),
 			Check:      b.atLeast(report.Median(ratios), r.limit, "x bare commands"),
 		}
-		row.Note = fmt.Sprintf("the script takes %.0f µs a call", report.Median(script[r.store]))
-		if r.alike != 0 {
-			row.Note += fmt.Sprintf("; %.2f x bare commands in pipelines of one event, which make %.0f/s", report.Median(alike), report.MedianOf(found[r.alike]))
+		row.Note = notes(report.Spread(ratios), fmt.Sprintf("the script takes %.0f µs a call", report.Median(r.store.script)), r.store.busy(), r.alike.busy())
+		if r.alike != bare {
+			row.Note += fmt.Sprintf("; %.2f x bare commands in pipelines of one event, which make %.0f/s", report.Median(alike), report.MedianOf(r.alike.found))
 		}
 		b.row(row)
+	}
+	return nil
+}
+
+// write measures one form once.
+func (b *bench) write(ctx context.Context, rdb *redis.Client, addr string, pid, round int, form *appendForm) error {
+	if err := rdb.ConfigResetStat(ctx).Err(); err != nil {
+		return fmt.Errorf("reset commandstats: %w", err)
+	}
+	out, err := machine.Output(ctx, b.report.Cores.Load, filepath.Join(b.bin, "writers"), "-redis", addr, "-redis-pid", strconv.Itoa(pid),
+		"-bare="+strconv.FormatBool(form.bare), "-size", strconv.Itoa(form.size), "-for", pick(b, time.Second, 200*time.Millisecond).String())
+	if err != nil {
+		return err
+	}
+	var result map[string]float64
+	if err := json.Unmarshal(out, &result); err != nil {
+		return fmt.Errorf("read what writers says: %w", err)
+	}
+	b.report.Samples = append(b.report.Samples, report.Sample{
+		Run: b.report.ID, Scenario: b.scenario, Server: form.name, Round: round, Order: len(b.report.Samples), Result: result,
+	})
+	form.found = append(form.found, b.figure(result["per_second"]))
+	form.redis, form.client = append(form.redis, result["redis_cpu_share"]), append(form.client, result["client_cpu_share"])
+	stats, err := rdb.Info(ctx, "commandstats").Result()
+	if err != nil {
+		return fmt.Errorf("read commandstats: %w", err)
+	}
+	if _, rest, ok := strings.Cut(stats, "cmdstat_evalsha:"); ok {
+		var calls, usec int64
+		var each float64
+		if _, err := fmt.Sscanf(rest, "calls=%d,usec=%d,usec_per_call=%f", &calls, &usec, &each); err == nil {
+			form.script = append(form.script, each)
+		}
 	}
 	return nil
 }

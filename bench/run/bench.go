@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/runcast/runcast/bench/internal/machine"
+	"github.com/runcast/runcast/bench/internal/proc"
 	"github.com/runcast/runcast/bench/internal/report"
-	"github.com/runcast/runcast/bench/internal/trial"
 )
 
 // The servers.
@@ -32,7 +30,7 @@ const (
 // bench is one run.
 type bench struct {
 	bin      string
-	dir      string // of Redis; removed at the end
+	dir      string // of Redis and the certificate; removed at the end
 	stderr   io.Writer
 	report   *report.Run
 	quick    bool
@@ -41,15 +39,16 @@ type bench struct {
 	redis     *machine.Process
 	redisAddr string
 	rdb       *redis.Client
+
+	cert, key string // files, for servers that speak TLS
 }
 
-// rounds is how many interleaved rounds there are; the median counts.
-func (b *bench) rounds() int {
-	if b.quick {
-		return 1
-	}
-	return 5
-}
+// rounds is how many interleaved rounds there are where servers are compared;
+// the median counts.
+func (b *bench) rounds() int { return pick(b, 5, 1) }
+
+// trials is how many there are where a limit is absolute; the median counts.
+func (b *bench) trials() int { return pick(b, 3, 1) }
 
 // pick returns the value for the form of the run.
 func pick[T any](b *bench, full, quick T) T {
@@ -70,7 +69,8 @@ func (b *bench) start(ctx context.Context) (err error) {
 		return err
 	}
 	b.rdb = redis.NewClient(&redis.Options{Addr: b.redisAddr})
-	return nil
+	b.cert, b.key, err = machine.Certificate(b.dir)
+	return err
 }
 
 func (b *bench) close() {
@@ -81,78 +81,8 @@ func (b *bench) close() {
 		b.redis.Stop()
 	}
 	if b.dir != "" {
-		_ = os.RemoveAll(b.dir) // Redis was told to write nothing there
+		_ = os.RemoveAll(b.dir) // nothing of it is of use to anybody
 	}
-}
-
-// serve starts a server that is measured, on a core and on a Redis without keys.
-func (b *bench) serve(ctx context.Context, name string) (*machine.Process, string, error) {
-	if err := b.rdb.FlushAll(ctx).Err(); err != nil {
-		return nil, "", fmt.Errorf("empty Redis: %w", err)
-	}
-	addr, err := machine.FreeAddr()
-	if err != nil {
-		return nil, "", err
-	}
-	args := []string{"-addr", addr, "-redis", b.redisAddr}
-	switch name {
-	case floor:
-		args = append(args, "-channel", "workflow:{"+trial.Workflow(0)+"}:updates")
-	case subscriber:
-		args = []string{"--addr", addr, "--redis-url", "redis://" + b.redisAddr, "--max-viewers", "20000", "--log-level", "WARN"}
-	}
-	p, err := machine.Start(b.report.Cores.Server, filepath.Join(b.bin, name), args...)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := p.Ready(ctx, machine.Answers("http://"+addr+"/readyz")); err != nil {
-		p.Stop()
-		return nil, "", err
-	}
-	return p, addr, nil
-}
-
-// try makes one trial of a server that is started for it. A trial that fails
-// is kept as a sample with its error; the result is nil then.
-func (b *bench) try(ctx context.Context, name string, round int, c trial.Config) (*trial.Result, error) {
-	p, addr, err := b.serve(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Stop()
-	if c.Grace == 0 {
-		c.Grace = 10 * time.Second
-	}
-	if c.Within == 0 {
-		c.Within = 2 * time.Minute
-	}
-	args := []string{
-		"-server", addr, "-redis", b.redisAddr, "-pid", strconv.Itoa(p.PID), "-viewers", strconv.Itoa(c.Viewers),
-		"-topics", strconv.Itoa(max(c.Topics, 1)), "-settle", c.Settle.String(), "-positions", strconv.Itoa(c.Positions), "-spread", c.Spread.String(),
-		"-grace", c.Grace.String(), "-within", c.Within.String(), "-ws=" + strconv.FormatBool(c.WebSocket),
-		"-bare=" + strconv.FormatBool(name != subscriber),
-	}
-	for _, ph := range c.Phases {
-		args = append(args, "-phase", fmt.Sprintf("%g/%s", ph.Rate, ph.For))
-	}
-	sample := report.Sample{Run: b.report.ID, Scenario: b.scenario, Server: name, Round: round, Order: len(b.report.Samples)}
-	out, err := machine.Output(ctx, b.report.Cores.Load, filepath.Join(b.bin, "load"), args...)
-	var res *trial.Result
-	if err == nil {
-		res = new(trial.Result)
-		err = json.Unmarshal(out, res)
-	}
-	if err == nil && len(res.Phases) != len(c.Phases) {
-		err = errors.New("load left a phase out")
-	}
-	if err != nil {
-		sample.Error = err.Error()
-		b.report.Samples = append(b.report.Samples, sample)
-		return nil, err
-	}
-	sample.Result = res
-	b.report.Samples = append(b.report.Samples, sample)
-	return res, nil
 }
 
 // figure makes a value comparable with others of this run only.
@@ -176,6 +106,21 @@ func (b *bench) atLeast(v, limit float64, unit string) *report.Check {
 // none checks a count that must be zero, however short the run.
 func none(v int64, unit string) *report.Check {
 	return &report.Check{Value: float64(v), Limit: 0, Unit: unit}
+}
+
+// median checks a median of trials against a limit that is absolute, and says
+// how far they lie apart.
+func (b *bench) median(row report.Row, values []float64, limit float64) report.Row {
+	v := report.Median(values)
+	row.Subscriber, row.Check = report.Value(v), b.atMost(v, limit, row.Unit)
+	row.Note = notes(row.Note, report.Spread(values))
+	return row
+}
+
+// notes joins what is to be known.
+func notes(parts ...string) string {
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+	return strings.Join(parts, "; ")
 }
 
 func transport(ws bool) string {
@@ -204,5 +149,14 @@ func describe(r *report.Run) {
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		first, _, _ := strings.Cut(string(text), " ")
 		r.Load1, _ = strconv.ParseFloat(first, 64) // zero where it is not told
+	}
+	before, err := proc.ReadMachine(r.Cores.Server, r.Cores.Load)
+	if err != nil {
+		return
+	}
+	time.Sleep(time.Second)
+	if now, err := proc.ReadMachine(r.Cores.Server, r.Cores.Load); err == nil {
+		spent := now.Sub(before)
+		r.Busy = 1 - float64(spent.Idle)/float64(max(spent.All, 1))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/runcast/runcast/bench/internal/machine"
+	"github.com/runcast/runcast/bench/internal/proc"
 	"github.com/runcast/runcast/bench/internal/report"
 )
 
@@ -41,20 +42,30 @@ func main() {
 	}
 }
 
-// scenarios are measured in this order.
-var scenarios = []struct {
+// scenario is one part of the table.
+type scenario struct {
 	name string
 	run  func(context.Context, *bench) error
-}{
-	{"cpu", cpu},
-	{"memory", memory},
-	{"overload", overload},
-	{"topics", topics},
-	{"growth", growth},
-	{"storm", storm},
-	{"append", appends},
-	{"reports", reports},
-	{"webhooks", webhooks},
+	// asked: it is measured only when it is named.
+	asked bool
+}
+
+// scenarios are measured in this order.
+var scenarios = []scenario{
+	{name: "cpu", run: cpu},
+	{name: "tls", run: secure},
+	{name: "memory", run: memory},
+	{name: "overload", run: overload},
+	{name: "topics", run: topics},
+	{name: "latest", run: latest},
+	{name: "slow", run: slow},
+	{name: "growth", run: growth},
+	{name: "frames", run: frames},
+	{name: "storm", run: storm},
+	{name: "append", run: appends},
+	{name: "reports", run: reports},
+	{name: "webhooks", run: webhooks},
+	{name: "scale", run: scale, asked: true},
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -65,6 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	only := f.String("only", "", "measure these scenarios only, `a,b`")
 	out := f.String("json", "", "write all results to this `file`")
 	show := f.Bool("show", false, "print the results in the files that are named; they must be of one run")
+	markdown := f.Bool("markdown", false, "print the budget's part of the table as Markdown")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -75,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return finish(r, stdout)
+		return finish(r, stdout, *markdown)
 	}
 	if f.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", f.Arg(0))
@@ -93,6 +105,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	began := time.Now()
+	before, err := proc.ReadMachine(b.report.Cores.Server, b.report.Cores.Load)
+	if err != nil {
+		return err
+	}
 	for _, s := range scenarios {
 		if chosen[s.name] {
 			b.scenario = s.name
@@ -104,21 +120,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	b.report.Seconds = time.Since(began).Seconds()
+	now, err := proc.ReadMachine(b.report.Cores.Server, b.report.Cores.Load)
+	if err != nil {
+		return err
+	}
+	spent := now.Sub(before)
+	b.report.Stolen = float64(spent.Stolen) / float64(max(spent.All, 1))
 	if *out != "" {
 		if err := b.report.Write(*out); err != nil {
 			return err
 		}
 	}
-	return finish(b.report, stdout)
+	return finish(b.report, stdout, *markdown)
 }
 
-// choose returns the scenarios in the list, or all.
+// choose returns the scenarios in the list, or all that need not be asked for.
 func choose(list string) (map[string]bool, error) {
 	chosen := make(map[string]bool)
 	var names []string
 	for _, s := range scenarios {
 		names = append(names, s.name)
-		chosen[s.name] = list == ""
+		chosen[s.name] = list == "" && !s.asked
 	}
 	if list == "" {
 		return chosen, nil
@@ -133,8 +155,12 @@ func choose(list string) (map[string]bool, error) {
 }
 
 // finish prints the table and what it comes to.
-func finish(r *report.Run, stdout io.Writer) error {
-	if err := r.Table(stdout); err != nil {
+func finish(r *report.Run, stdout io.Writer, markdown bool) error {
+	form := r.Table
+	if markdown {
+		form = r.Markdown
+	}
+	if err := form(stdout); err != nil {
 		return err
 	}
 	if n := r.Missed(); n > 0 {

@@ -12,7 +12,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	all, err := choose("")
-	if err != nil || len(all) != len(scenarios) || !all["cpu"] || !all["storm"] {
+	if err != nil || len(all) != len(scenarios) || !all["cpu"] || !all["storm"] || all["scale"] {
 		t.Errorf("%v %v", all, err)
 	}
 	some, err := choose("storm,append")

@@ -16,7 +16,7 @@ const (
 )
 
 // idle is how long nothing happens before memory is read.
-const idle = 5 * time.Second
+const idle = 3 * time.Second
 
 // memory measures what viewers that get nothing cost.
 func memory(ctx context.Context, b *bench) error {
@@ -26,20 +26,25 @@ func memory(ctx context.Context, b *bench) error {
 		if ws {
 			limit = maxKiBWebSocket
 		}
-		kib := make(map[string]*float64)
-		for _, name := range []string{floor, naive, subscriber} {
-			res, err := b.try(ctx, name, 0, trial.Config{
-				WebSocket: ws, Viewers: viewers, Settle: pick(b, idle, 500*time.Millisecond),
-			})
-			if err != nil {
-				return fmt.Errorf("%s, %s: %w", name, transport(ws), err)
+		kib := make(map[string][]float64)
+		for round := range b.trials() {
+			for _, name := range []string{floor, naive, subscriber} {
+				if round > 0 && name != subscriber {
+					continue // they are not judged
+				}
+				res, err := b.try(ctx, name, round, trial.Config{
+					WebSocket: ws, Viewers: viewers, Settle: pick(b, idle, 200*time.Millisecond),
+				})
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", name, transport(ws), err)
+				}
+				kib[name] = append(kib[name], res.Memory.PerViewer/1024)
 			}
-			kib[name] = report.Value(res.Memory.PerViewer / 1024)
 		}
-		b.row(report.Row{
+		b.row(b.median(report.Row{
 			What: fmt.Sprintf("resident per idle viewer, %s, %d viewers", transport(ws), viewers), Unit: "KiB",
-			Floor: kib[floor], Naive: kib[naive], Subscriber: kib[subscriber], Check: b.atMost(*kib[subscriber], limit, "KiB"),
-		})
+			Floor: report.Value(kib[floor][0]), Naive: report.Value(kib[naive][0]),
+		}, kib[subscriber], limit))
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 func TestEndOfOverload(t *testing.T) {
 	whole := func(rate float64) *trial.PhaseResult {
-		p := &trial.PhaseResult{Rate: rate, Actual: rate, Expected: 10}
+		p := &trial.PhaseResult{Rate: rate, Actual: rate, Expected: 10, Seconds: 2, CPUSeconds: 1.96, LoadCPUSeconds: 1, RedisCPUSeconds: .5}
 		p.Delivered, p.Latency.P99 = 10, 50
 		return p
 	}
@@ -38,6 +38,9 @@ func TestEndOfOverload(t *testing.T) {
 				}
 				return p
 			})
+			if failed := tt.note == "failed"; !failed && !strings.Contains(row.Note, "the server's core saturated: server 98 %, load 50 % + Redis 25 %") {
+				t.Errorf("which core was it? %q", row.Note)
+			}
 			if *row.Subscriber != tt.want || !strings.Contains(row.Note, tt.note) {
 				t.Errorf("%v, %q", *row.Subscriber, row.Note)
 			}

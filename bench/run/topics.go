@@ -17,34 +17,25 @@ const maxTopicsRatio = 1.3
 func topics(ctx context.Context, b *bench) error {
 	many, each := pick(b, 1000, 50), 8
 	viewers := many * each
-	phase := trial.Phase{Rate: 3, For: pick(b, 3*time.Second, time.Second)}
+	phase := trial.Phase{Rate: 3, For: pick(b, 1500*time.Millisecond, 500*time.Millisecond)}
 	for _, ws := range []bool{false, true} {
-		var one, lots []report.Figure
-		var lacks int64
-		for round := range b.rounds() {
-			for _, n := range []int{1, many} {
-				res, err := b.try(ctx, subscriber, round, trial.Config{WebSocket: ws, Viewers: viewers, Topics: n, Phases: []trial.Phase{phase}})
-				if err != nil {
-					return fmt.Errorf("%d topics, %s: %w", n, transport(ws), err)
-				}
-				p := &res.Phases[0]
-				lacks += p.Failures()
-				if n == 1 {
-					one = append(one, b.figure(p.CPUPerDelivery))
-				} else {
-					lots = append(lots, b.figure(p.CPUPerDelivery))
-				}
-			}
+		config := func(topics int) trial.Config {
+			return trial.Config{WebSocket: ws, Viewers: viewers, Topics: topics, Phases: []trial.Phase{phase}}
 		}
-		ratios, err := report.Ratios(lots, one)
+		c, err := b.compare(ctx, b.rounds(), []contestant{{"one", subscriber, config(1)}, {"many", subscriber, config(many)}})
+		if err != nil {
+			return fmt.Errorf("%s: %w", transport(ws), err)
+		}
+		ratio, spread, err := c.ratio("many", "one", 0)
 		if err != nil {
 			return err
 		}
 		b.row(report.Row{
 			What: fmt.Sprintf("CPU per delivery, %s, %d topics x %d viewers", transport(ws), many, each), Unit: "µs",
-			Subscriber: report.Value(report.MedianOf(lots)), Check: b.atMost(report.Median(ratios), maxTopicsRatio, "x one topic"),
-			Note: fmt.Sprintf("one topic x %d viewers: %.2f µs", viewers, report.MedianOf(one)),
+			Subscriber: c.cost("many", 0), Check: b.atMost(ratio, maxTopicsRatio, "x one topic"),
+			Note: notes(fmt.Sprintf("one topic x %d viewers: %.2f µs", viewers, *c.cost("one", 0)), spread),
 		})
+		lacks := c.lacks["one"][0] + c.lacks["many"][0]
 		b.row(report.Row{What: "  lost, late, doubled, closed", Subscriber: report.Value(float64(lacks)), Check: none(lacks, "")})
 	}
 	return nil

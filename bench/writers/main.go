@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runcast/runcast/bench/internal/proc"
 	"github.com/runcast/runcast/bench/internal/viewers"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
@@ -42,6 +43,7 @@ const (
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	f := flag.NewFlagSet("writers", flag.ContinueOnError)
 	addr := f.String("redis", "127.0.0.1:6379", "`address` of Redis, of this machine's loopback")
+	pid := f.Int("redis-pid", 0, "Redis' process, whose time on the CPU is measured")
 	bare := f.Bool("bare", false, "HSET, XADD and PUBLISH in a pipeline, in place of the store")
 	size := f.Int("size", 1, "events in one call")
 	writers := f.Int("writers", 32, "how many write at a time, each to a workflow of its own")
@@ -68,6 +70,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}); err != nil {
 		return err
 	}
+	before, err := spent(*pid)
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	calls, err := write(ctx, *writers, begin.Add(*during), func(i int) func(context.Context) error {
 		return writer(client, store, *bare, *writers+i, *size)
@@ -76,9 +82,29 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	events, seconds := calls*int64(*size), time.Since(begin).Seconds()
+	now, err := spent(*pid)
+	if err != nil {
+		return err
+	}
 	return json.NewEncoder(stdout).Encode(map[string]float64{
 		"events": float64(events), "seconds": seconds, "per_second": float64(events) / seconds,
+		"client_cpu_share": (now[0] - before[0]).Seconds() / seconds, "redis_cpu_share": (now[1] - before[1]).Seconds() / seconds,
 	})
+}
+
+// spent returns the time on the CPU of this process and of Redis.
+func spent(redis int) (times [2]time.Duration, err error) {
+	for i, pid := range []int{os.Getpid(), redis} {
+		if pid == 0 {
+			continue
+		}
+		cpu, err := proc.ReadCPU(pid)
+		if err != nil {
+			return times, err
+		}
+		times[i] = cpu.Total
+	}
+	return times, nil
 }
 
 // write has n goroutines call until the time is over, each at least once,

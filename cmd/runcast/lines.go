@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +14,10 @@ type lines struct {
 }
 
 func (l *lines) frame(f frame) error {
-	line, err := json.Marshal(struct {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false) // what was written is what is shown
+	err := enc.Encode(struct {
 		Event string          `json:"event"`
 		ID    string          `json:"id,omitempty"`
 		Data  json.RawMessage `json:"data"`
@@ -21,7 +25,7 @@ func (l *lines) frame(f frame) error {
 	if err != nil {
 		return fmt.Errorf("the server sent no JSON: %w", err)
 	}
-	_, err = l.w.Write(append(line, '\n'))
+	_, err = l.w.Write(line.Bytes())
 	return err
 }
 

@@ -22,10 +22,10 @@ type terminal struct {
 	now      func() time.Time
 
 	state   progress.Snapshot
-	known   bool                        // state is the run's, and not only what came after a position
-	text    map[string]*strings.Builder // by step: the unfinished last line of its output
-	trouble string                      // shown in place of the message while disconnected
-	drawn   string                      // the bar that stands on the last line
+	known   bool             // state is the run's, and not only what came after a position
+	text    map[string]*line // by step: the unfinished last line of its output
+	trouble string           // shown in place of the message while disconnected
+	drawn   string           // the bar that stands on the last line
 }
 
 func (t *terminal) frame(f frame) error {
@@ -36,15 +36,8 @@ func (t *terminal) frame(f frame) error {
 		if err := json.Unmarshal(f.data, &s); err != nil {
 			return fmt.Errorf("read a snapshot: %w", err)
 		}
-		t.state, t.known = s, true
-		for _, record := range s.Records {
-			var e progress.Event
-			if err := json.Unmarshal(record, &e); err != nil {
-				return fmt.Errorf("read a record: %w", err)
-			}
-			if err := t.record(&e); err != nil {
-				return err
-			}
+		if err := t.snapshot(&s); err != nil {
+			return err
 		}
 	case "update", "end":
 		var e progress.Event
@@ -101,60 +94,9 @@ func (t *terminal) event(e *progress.Event) error {
 	}
 }
 
-// record prints a log line, or the whole lines of an output.
-func (t *terminal) record(e *progress.Event) error {
-	switch e.Type {
-	case progress.TypeLog:
-		if e.Step != "" {
-			return t.above(e.Step + ": " + e.Message)
-		}
-		return t.above(e.Message)
-	case progress.TypeOutput:
-		var piece string
-		if err := json.Unmarshal(e.Data, &piece); err != nil {
-			return fmt.Errorf("read an output: %w", err)
-		}
-		if t.text == nil {
-			t.text = make(map[string]*strings.Builder)
-		}
-		open := t.text[e.Step]
-		if open == nil {
-			open = new(strings.Builder)
-			t.text[e.Step] = open
-		}
-		open.WriteString(piece)
-		const longest = 4 << 10 // of a line without an end
-		text := open.String()
-		cut := strings.LastIndexByte(text, '\n')
-		if cut < 0 && len(text) < longest {
-			return nil
-		}
-		open.Reset()
-		if cut < 0 {
-			return t.above(text)
-		}
-		open.WriteString(text[cut+1:])
-		return t.above(strings.Split(text[:cut], "\n")...)
-	}
-	return nil
-}
-
-// flush prints what an output has on its unfinished line.
-func (t *terminal) flush(step string) error {
-	open := t.text[step]
-	if open == nil || open.Len() == 0 {
-		return nil
-	}
-	text := open.String()
-	delete(t.text, step)
-	return t.above(text)
-}
-
 func (t *terminal) finish(e *progress.Event) error {
-	for step := range t.text {
-		if err := t.flush(step); err != nil {
-			return err
-		}
+	if err := t.flushAll(); err != nil {
+		return err
 	}
 	if err := t.draw(); err != nil {
 		return err

@@ -85,8 +85,9 @@ func Run(ctx context.Context, args []string, env settings.Env, stdout, stderr io
 }
 
 // Serve runs the service until ctx ends. It calls ready with the address it
-// listens on once Temporal has been reached. Neither Temporal nor Redis has to be there yet: /readyz says
-// whether they are.
+// listens on once Temporal has been reached. Temporal does not have to be
+// there yet: /readyz says whether it is. Redis is no condition, and /readyz
+// does not ask for it: only the note that a run was queued goes there.
 func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger, ready func(addr string)) (err error) {
 	listener, err := httpserve.Listen(ctx, "--addr (RUNCAST_API_ADDR)", c.Addr)
 	if err != nil {

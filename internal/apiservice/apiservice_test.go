@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,51 @@ func TestStartedRunIsQueued(t *testing.T) {
 	}
 	client := testenv.Temporal(t)
 	if err := client.TerminateWorkflow(t.Context(), id, "", "test"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Without Redis runs are started all the same, and soon: only the note that
+// they are queued is missing.
+func TestRedisAway(t *testing.T) {
+	port, err := testenv.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	addr, ended := make(chan string, 1), make(chan error, 1)
+	c := Config{
+		Addr: "127.0.0.1:0", TaskQueue: "apiservice-" + t.Name(), MaxBody: 1 << 10,
+		Redis: settings.Redis{URL: "redis://127.0.0.1:" + strconv.Itoa(port)},
+	}
+	env := settings.Env{"TEMPORAL_ADDRESS": testenv.TemporalAddress(t)}
+	go func() { ended <- Serve(ctx, c, env, slog.New(slog.DiscardHandler), func(a string) { addr <- a }) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("it did not stop in order: %v", err)
+		}
+	}()
+	base := "http://" + <-addr
+	res, err := http.Get(base + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("/readyz: %d", res.StatusCode)
+	}
+	id := "away-" + time.Now().Format("150405.000000")
+	begin := time.Now()
+	res, err = http.Post(base+"/v1/workflows", "application/json", strings.NewReader(`{"type":"ProgressiveWorkflow","id":"`+id+`","input":{"steps":3}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if took := time.Since(begin); res.StatusCode != 202 || took > 5*time.Second {
+		t.Errorf("got %d after %v", res.StatusCode, took)
+	}
+	if err := testenv.Temporal(t).TerminateWorkflow(t.Context(), id, "", "test"); err != nil {
 		t.Error(err)
 	}
 }

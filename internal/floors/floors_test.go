@@ -76,7 +76,7 @@ var arrows = map[string][]string{
 }
 
 // testOnly are packages that only tests may import.
-var testOnly = []string{"internal/testenv", "internal/floors"}
+var testOnly = []string{"internal/testenv", "internal/cable", "internal/floors"}
 
 // pkg is what `go list` says of a package.
 type pkg struct {

@@ -128,3 +128,39 @@ func TestReadmeCompiles(t *testing.T) {
 		t.Errorf("a call that does not exist is not found: %v", err)
 	}
 }
+
+// The README tells a newcomer, in this order: what it is, the two commands,
+// what they will see, ten lines of Go, curl, redis-cli, what is promised and
+// what is not, and how it works.
+func TestReadmeOrder(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(text)
+	for _, next := range []struct{ what, pattern string }{
+		{"the name", `\A# Runcast\n`},
+		{"one sentence", `\A\n[A-Z][^\n.]*\.\n`},
+		{"the two commands", "\\A\n```sh\nmake dev [^\n]*\nmake test [^\n]*\n```\n"},
+		{"what you then see", `(?m)\A\n## What you then see$`},
+		{"ten lines of Go", `(?m)^## Ten lines of Go$`},
+		{"a block of Go", "(?m)^```go$"},
+		{"curl", "(?m)^## `curl`$"},
+		{"a line of curl", `(?m)^curl `},
+		{"redis-cli", "(?m)^## `redis-cli`$"},
+		{"a line of redis-cli", `(?m)^redis-cli `},
+		{"promises", `(?m)^## Promises$`},
+		{"non-promises", `(?m)^Not promised: `},
+		{"how it works", `(?m)^## How it works$`},
+		{"the diagram", `(?m)^ +browser ◀── `},
+	} {
+		at := regexp.MustCompile(next.pattern).FindStringIndex(rest)
+		if at == nil {
+			t.Fatalf("%s does not come next, in\n%.300s", next.what, rest)
+		}
+		if headings := regexp.MustCompile(`(?m)^## `).FindAllString(rest[:at[0]], -1); len(headings) > 0 {
+			t.Errorf("something else has a heading before %s", next.what)
+		}
+		rest = rest[at[1]:]
+	}
+}

@@ -4,6 +4,7 @@ package httpserve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,11 @@ type Options struct {
 	// WriteTimeout bounds an answer; 0 is none, for servers of streams, which
 	// bound their writes themselves.
 	WriteTimeout time.Duration
+	// TLS has the server speak TLS, and HTTP/2 to those who ask for it; nil is
+	// plain HTTP/1.1. See [TLS].
+	TLS *tls.Config
+	// HTTP2 bounds HTTP/2 connections; see [HTTP2]. Nil: as net/http does.
+	HTTP2 *http.HTTP2Config
 	// Grace bounds how long Serve waits for answers under way; 0 is 5 s.
 	Grace time.Duration
 	// Drain, if set, is called when Serve is to end, before it takes no more
@@ -38,19 +44,24 @@ type Options struct {
 }
 
 // Serve answers on l until ctx ends, then drains within the grace. It returns
-// nil after an orderly end. It owns l.
+// nil after an orderly end; a cut at the end of the grace is one, and is
+// logged. It owns l.
 func Serve(ctx context.Context, l net.Listener, o Options) error {
 	if o.Grace == 0 {
 		o.Grace = 5 * time.Second
 	}
+	var newcomers Newcomers
 	server := &http.Server{
-		Handler: o.Handler,
+		Handler:   o.Handler,
+		ConnState: newcomers.Watch,
 		// What a client has to say is short; a slow one holds nothing up.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      o.WriteTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         o.TLS,
+		HTTP2:             o.HTTP2,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	if o.WriteTimeout == 0 {
@@ -58,7 +69,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		server.ReadTimeout = 0
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- Accept(server, l) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -68,14 +79,30 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 	defer cancel()
 	var err error
 	if o.Drain != nil {
+		// What is drained may wait for a connection that only the server can
+		// close: the socket of an HTTP/2 client that takes nothing.
+		cut := context.AfterFunc(stopCtx, func() { _ = server.Close() })
 		err = o.Drain(stopCtx)
+		cut()
 	}
-	if e := server.Shutdown(stopCtx); e != nil {
-		// The grace is over: whoever is still connected is cut off.
+	switch e := newcomers.Shutdown(stopCtx, server); {
+	case e == nil:
+	case stopCtx.Err() != nil:
+		o.Logger.Warn("connections were cut off at the end of the grace", "addr", l.Addr(), "grace", o.Grace)
+		_ = server.Close() // the listener is closed already, which is all that could fail
+	default:
 		err = errors.Join(err, fmt.Errorf("shut down %s: %w", l.Addr(), e), server.Close())
 	}
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// Accept is the server's Serve, or its ServeTLS where it has a TLSConfig.
+func Accept(s *http.Server, l net.Listener) error {
+	if s.TLSConfig != nil {
+		return s.ServeTLS(l, "", "")
+	}
+	return s.Serve(l)
 }

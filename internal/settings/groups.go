@@ -76,6 +76,20 @@ func (p *Proxies) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
+// TLS are the files of a server's certificate. The zero value is plain HTTP.
+type TLS struct {
+	Cert string `name:"tls-cert" from:"RUNCAST_TLS_CERT" help:"PEM file with the certificate to answer with, its chain behind it. Empty: plain HTTP."`
+	Key  string `name:"tls-key" from:"RUNCAST_TLS_KEY" help:"PEM file with the private key of --tls-cert."`
+}
+
+// Validate reports one file without the other.
+func (t TLS) Validate() error {
+	if (t.Cert == "") != (t.Key == "") {
+		return fmt.Errorf("--tls-cert (RUNCAST_TLS_CERT) and --tls-key (RUNCAST_TLS_KEY) belong together: give both files, or neither for plain HTTP")
+	}
+	return nil
+}
+
 // BaseURL reports text that is not an absolute http URL; name is the flag's
 // and variable's, for the message. Empty text is fine.
 func BaseURL(name, text string) error {

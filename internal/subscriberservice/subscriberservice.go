@@ -75,6 +75,10 @@ const grace = 4 * time.Second
 // Serve runs the service until ctx ends. Redis does not have to be there yet:
 // /readyz says whether it is.
 func Serve(ctx context.Context, c Config, logger *slog.Logger, hooks Hooks) (err error) {
+	secure, err := c.Subscriber.LoadTLS(logger)
+	if err != nil {
+		return err
+	}
 	listener, err := httpserve.Listen(ctx, "--addr (RUNCAST_SUBSCRIBER_ADDR)", c.Subscriber.Addr)
 	if err != nil {
 		return err
@@ -119,6 +123,7 @@ func Serve(ctx context.Context, c Config, logger *slog.Logger, hooks Hooks) (err
 	defer stopAsking()
 	err = httpserve.Serve(ctx, listener, httpserve.Options{
 		Handler: withReady(server.Handler(), hooks.Ready), Logger: logger, Grace: grace, Drain: server.Stop,
+		TLS: secure, HTTP2: server.HTTP2(),
 	})
 	// Where the listener failed, nobody has stopped it yet.
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)

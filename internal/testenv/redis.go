@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ type RedisServer struct {
 	Addr string // host:port
 	// Dir is where it keeps its files and its log (redis.log).
 	Dir  string
+	pid  int
 	stop func()
 }
 
@@ -35,6 +37,19 @@ func (s *RedisServer) URL() string { return "redis://" + s.Addr }
 
 // Stop ends the server at once, as a crash would.
 func (s *RedisServer) Stop() { s.stop() }
+
+// Pause makes the server hang: its connections stay open, and nothing on
+// them is answered. The returned function, which the end of the test calls
+// too, lets it go on.
+func (s *RedisServer) Pause(t testing.TB) (resume func()) {
+	t.Helper()
+	if err := syscall.Kill(s.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume = sync.OnceFunc(func() { _ = syscall.Kill(s.pid, syscall.SIGCONT) })
+	t.Cleanup(resume)
+	return resume
+}
 
 // RedisOptions configures a server of a test's own.
 type RedisOptions struct {
@@ -185,7 +200,7 @@ func tryRedis(o RedisOptions) (*RedisServer, error) {
 		if err == nil && !strings.Contains(info, "tcp_port:"+strconv.Itoa(port)) {
 			err = fmt.Errorf("another server answers on port %d", port)
 		}
-		if err == nil && !s.ours(info) {
+		if err == nil && !s.isOurs(info) {
 			err = fmt.Errorf("another process's server answers on port %d", port)
 		}
 		return err
@@ -198,15 +213,17 @@ func tryRedis(o RedisOptions) (*RedisServer, error) {
 	return s, nil
 }
 
-// ours reports whether the server that answered wrote this server's log.
-func (s *RedisServer) ours(info string) bool {
+// isOurs reports whether the server that answered wrote this server's log,
+// and notes its process.
+func (s *RedisServer) isOurs(info string) bool {
 	log, err := os.ReadFile(filepath.Join(s.Dir, "redis.log"))
 	if err != nil {
 		return false
 	}
 	for line := range strings.Lines(info) {
-		if pid, ok := strings.CutPrefix(strings.TrimSpace(line), "process_id:"); ok {
-			return strings.Contains(string(log), pid)
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "process_id:"); ok {
+			s.pid, err = strconv.Atoi(text)
+			return err == nil && strings.Contains(string(log), text)
 		}
 	}
 	return false

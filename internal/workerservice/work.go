@@ -147,7 +147,7 @@ func (p *program) ready(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	detail := ""
 	if !p.working.Load() {
-		detail = "The worker takes no work: Temporal has not been reached, or it is stopping."
+		detail = "The worker is starting or stopping: Temporal has not been reached yet, or the reconciler's schedule could not be made. The log says which; check TEMPORAL_ADDRESS."
 	} else if err := p.reached.check(ctx); err != nil {
 		detail = "Temporal cannot be reached; check TEMPORAL_ADDRESS and that the server runs. Work goes on once it is back."
 	} else if err := p.store.Ping(ctx); err != nil {

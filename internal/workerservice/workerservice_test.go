@@ -64,7 +64,7 @@ func TestServe(t *testing.T) {
 	if _, text := get(t, base+"/metrics"); !strings.Contains(text, "runcast_reporter_written_total") || !strings.Contains(text, "runcast_store_appends_total") {
 		t.Errorf("the metrics lack counts:\n%s", text)
 	}
-	schedule := temporal.ScheduleClient().GetHandle(t.Context(), reporter.ReconcilerID)
+	schedule := temporal.ScheduleClient().GetHandle(t.Context(), reporter.ReconcilerID(c.TaskQueue))
 	if err := schedule.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -113,10 +113,29 @@ func (a *api) temporalError(w http.ResponseWriter, r *http.Request, err error) {
 		problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: "Temporal refused it: " + invalid.Message + "."})
 		return
 	}
+	if detail := misconfigured(err); detail != "" {
+		a.Logger.Error("Temporal refuses the service", "method", r.Method, "path", r.URL.Path, "error", err)
+		problem.Write(w, problem.Problem{Status: http.StatusInternalServerError, Detail: detail})
+		return
+	}
 	a.Logger.Error("Temporal call failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	w.Header().Set("Retry-After", "1")
 	problem.Write(w, problem.Problem{
 		Status: http.StatusServiceUnavailable,
 		Detail: "Temporal did not take the call in time; try again. The server's log says why.",
 	})
+}
+
+// misconfigured says what keeps every call from being taken, or "": trying
+// again does not help.
+func misconfigured(err error) string {
+	var namespace *serviceerror.NamespaceNotFound
+	var denied *serviceerror.PermissionDenied
+	switch {
+	case errors.As(err, &namespace):
+		return "Temporal does not know the service's namespace; the operator has to check TEMPORAL_NAMESPACE."
+	case errors.As(err, &denied):
+		return "Temporal does not permit the service this call; the operator has to check its credentials."
+	}
+	return ""
 }

@@ -140,23 +140,47 @@ func (a *api) routes() http.Handler {
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
 		problem.MethodNotAllowed(w, req, allowed(r, req)...)
 	})
-	r.Post("/v1/workflows", a.start)
-	r.Get("/v1/workflows/{id}", a.describe)
-	r.Post("/v1/messages", a.typed)
+	r.With(noQuery).Post("/v1/workflows", a.start)
+	read := func(path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h)
+	}
+	read("/v1/workflows/{id}", noQuery(http.HandlerFunc(a.describe)).ServeHTTP)
+	r.With(noQuery).Post("/v1/messages", a.typed)
 	r.Post("/webhooks/twilio/sms", a.sms)
 	r.Post("/webhooks/twilio/whatsapp", a.whatsApp)
 	r.Post(statusPath, a.status)
 	r.Post("/webhooks/email", a.email)
-	r.Post("/v1/reminders", a.remind)
-	r.Get("/v1/reminders/daily", a.listDaily)
-	r.Post("/v1/reminders/daily", a.remindDaily)
-	r.Get("/v1/reminders/daily/{id}", a.describeDaily)
-	r.Patch("/v1/reminders/daily/{id}", a.changeDaily)
-	r.Delete("/v1/reminders/daily/{id}", a.deleteDaily)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
-	r.Get("/readyz", a.ready)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))
+	r.With(noQuery).Post("/v1/reminders", a.remind)
+	read("/v1/reminders/daily", noQuery(http.HandlerFunc(a.listDaily)).ServeHTTP)
+	r.With(noQuery).Post("/v1/reminders/daily", a.remindDaily)
+	read("/v1/reminders/daily/{id}", noQuery(http.HandlerFunc(a.describeDaily)).ServeHTTP)
+	r.With(noQuery).Patch("/v1/reminders/daily/{id}", a.changeDaily)
+	r.With(noQuery).Delete("/v1/reminders/daily/{id}", a.deleteDaily)
+	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	read("/readyz", a.ready)
+	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)
 	return r
+}
+
+// noQuery refuses query parameters, since none is known: a misspelt or
+// misplaced one is not ignored.
+func noQuery(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("The query cannot be read: %v.", err)})
+			return
+		}
+		for name := range query {
+			problem.Write(w, problem.Problem{
+				Status: http.StatusBadRequest,
+				Detail: fmt.Sprintf("There is no query parameter %q; this route takes none.", clip(name)),
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // allowed returns the methods that a path has.
@@ -166,7 +190,7 @@ func allowed(r chi.Routes, req *http.Request) []string {
 		path = req.URL.Path
 	}
 	var list []string
-	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		if r.Match(chi.NewRouteContext(), method, path) {
 			list = append(list, method)
 		}

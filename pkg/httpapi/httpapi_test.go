@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/internal/temporalenv"
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/httpapi"
@@ -94,7 +95,7 @@ func call(t *testing.T, s *httptest.Server, method, path, body string, header ..
 
 func TestStart(t *testing.T) {
 	// As the program makes its client: by itself the SDK cannot send the ID.
-	options, err := temporalenv.Load(nil, slog.New(slog.DiscardHandler))
+	options, err := temporalenv.Load(nil, settings.Payloads{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +157,9 @@ func TestStart(t *testing.T) {
 
 	t.Run("taken", func(t *testing.T) {
 		a := call(t, s, "POST", "/v1/workflows", string(body))
+		if ct := a.Header.Get("Content-Type"); ct != "application/problem+json" {
+			t.Errorf("content type %q", ct)
+		}
 		if a.StatusCode != 409 || a.body["run_id"] != run || a.body["stream"] == nil {
 			t.Errorf("got %d %s", a.StatusCode, a.text)
 		}
@@ -236,9 +240,15 @@ func TestBadRequests(t *testing.T) {
 		{"a form", "POST", post, "application/x-www-form-urlencoded", `type=Any`, 415, "application/json"},
 		{"plain text", "POST", post, "text/plain", `{"type":"Any"}`, 415, "application/json"},
 		{"wrong method", "DELETE", post, jsonType, ``, 405, "POST"},
-		{"wrong method on a run", "POST", post + "/x", jsonType, `{}`, 405, "GET"},
+		{"wrong method on a run", "POST", post + "/x", jsonType, `{}`, 405, "GET, HEAD"},
+		{"wrong method on health", "DELETE", "/livez", jsonType, ``, 405, "GET, HEAD"},
 		{"no route", "GET", "/v2", "", ``, 404, "/v2"},
 		{"long ID in the path", "GET", post + "/" + strings.Repeat("x", 1001), "", ``, 400, "1001"},
+		{"query of a start", "POST", post + "?no_such=1", jsonType, `{"type":"Any"}`, 400, "no_such"},
+		{"query of a description", "GET", post + "/x?run=1", "", ``, 400, "run"},
+		{"broken query", "GET", post + "/x?a;b", "", ``, 400, "query"},
+		{"ID of a directory", "POST", post, jsonType, `{"type":"Any","id":"."}`, 400, "URL"},
+		{"ID of the directory above", "POST", post, jsonType, `{"type":"Any","id":".."}`, 400, "URL"},
 		{"broken escape of UTF-8", "GET", post + "/%ff", "", ``, 400, "UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -269,8 +279,21 @@ func TestBadRequests(t *testing.T) {
 func TestDescribeUnknown(t *testing.T) {
 	s := newAPI(t, testenv.Temporal(t))
 	a := call(t, s, "GET", "/v1/workflows/no%2Fsuch%20one", "")
-	if a.StatusCode != 404 || !strings.Contains(a.text, `no/such one`) {
-		t.Errorf("got %d %s", a.StatusCode, a.text)
+	if a.StatusCode != 404 || !strings.Contains(a.text, `no/such one`) || a.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("got %d %s %s", a.StatusCode, a.Header.Get("Content-Type"), a.text)
+	}
+}
+
+// What trying again does not help is no 503.
+func TestNamespaceUnknown(t *testing.T) {
+	s := newAPI(t, testenv.TemporalWith(t, client.Options{Namespace: "nowhere", Logger: slog.New(slog.DiscardHandler)}))
+	for _, a := range []answer{
+		call(t, s, "GET", "/v1/workflows/x", ""),
+		call(t, s, "POST", "/v1/workflows", `{"type":"Any"}`),
+	} {
+		if a.StatusCode != 500 || !strings.Contains(a.text, "TEMPORAL_NAMESPACE") || a.Header.Get("Retry-After") != "" {
+			t.Errorf("got %d %s", a.StatusCode, a.text)
+		}
 	}
 }
 
@@ -351,5 +374,20 @@ func TestCORS(t *testing.T) {
 				t.Errorf("GET: %v", a.Header)
 			}
 		})
+	}
+}
+
+// HEAD answers as GET does: load balancers ask so.
+func TestHead(t *testing.T) {
+	s := newAPI(t, fakeTemporal{t: t})
+	for path, want := range map[string]int{"/livez": 200, "/metrics": 200, "/v1/workflows": 405} {
+		res, err := http.Head(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("HEAD %s: %s, want %d", path, res.Status, want)
+		}
 	}
 }

@@ -103,7 +103,7 @@ func TestBadReminders(t *testing.T) {
 			t.Errorf("%s %s: got %d %s", tt.path, tt.body, a.StatusCode, a.text)
 		}
 	}
-	if a := call(t, s, "PUT", "/v1/reminders/daily/x", `{}`); a.StatusCode != 405 || a.Header.Get("Allow") != "DELETE, GET, PATCH" {
+	if a := call(t, s, "PUT", "/v1/reminders/daily/x", `{}`); a.StatusCode != 405 || a.Header.Get("Allow") != "DELETE, GET, HEAD, PATCH" {
 		t.Errorf("got %d, Allow %q", a.StatusCode, a.Header.Get("Allow"))
 	}
 }

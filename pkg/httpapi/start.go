@@ -180,6 +180,10 @@ func (a *api) checkStart(req startRequest) *problem.Problem {
 	if err := progress.CheckWorkflowID(req.ID); err != nil {
 		return bad(`"id": %v.`, err)
 	}
+	if req.ID == "." || req.ID == ".." {
+		// Browsers take them, and their escaped forms, for directories.
+		return bad(`"id" is %q, which no URL can name: nobody could follow the run. Choose another.`, req.ID)
+	}
 	if len(req.Tags) > maxTags {
 		return bad(`"tags" has %d entries; %d are allowed.`, len(req.Tags), maxTags)
 	}

@@ -22,6 +22,11 @@ type Position struct {
 	Check string
 }
 
+// UnknownPosition says that a place could not be found out, which is not that
+// the stream is empty. It has no text: [ParsePosition] refuses what String
+// makes of it.
+var UnknownPosition = Position{Seq: -1}
+
 // maxExact is the largest integer that every JSON reader and Redis' Lua
 // (both use doubles) hold exactly.
 const maxExact = 1<<53 - 1

@@ -42,6 +42,35 @@ func TestParsePosition(t *testing.T) {
 	}
 }
 
+// Any text is either what String writes or an error, never something near.
+func TestParsePositionOfAnyText(t *testing.T) {
+	mutated := rapid.Custom(func(t *rapid.T) string {
+		text := anyPosition(t).String()
+		at := rapid.IntRange(0, len(text)).Draw(t, "at")
+		cut := rapid.IntRange(0, min(3, len(text)-at)).Draw(t, "cut")
+		put := rapid.OneOf(rapid.StringN(0, 3, -1), rapid.StringMatching(`[-0-9a-fA-F+. ]{0,3}`)).Draw(t, "put")
+		return text[:at] + put + text[at+cut:]
+	})
+	anyText := rapid.OneOf(mutated, rapid.String(), rapid.StringMatching(`[0-9]{0,17}-[0-9]{0,17}(-[0-9a-fA-F]{7,9})?`))
+	rapid.Check(t, func(t *rapid.T) {
+		text := anyText.Draw(t, "text")
+		p, err := ParsePosition(text)
+		switch {
+		case err == nil && p.String() != text:
+			t.Fatalf("ParsePosition(%q) = %q: not canonical", text, p)
+		case err != nil && (!errors.Is(err, ErrBadPosition) || !p.IsZero()):
+			t.Fatalf("ParsePosition(%q) = %v, %v; want ErrBadPosition", text, p, err)
+		}
+	})
+}
+
+// The unknown position has no text that could come back as a position.
+func TestUnknownPosition(t *testing.T) {
+	if p, err := ParsePosition(UnknownPosition.String()); err == nil || UnknownPosition.IsZero() {
+		t.Errorf("%q reads as %v", UnknownPosition, p)
+	}
+}
+
 func TestParsePositionErrorIsBounded(t *testing.T) {
 	long := make([]byte, 1<<20)
 	_, err := ParsePosition(string(long))

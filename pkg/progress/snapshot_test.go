@@ -164,7 +164,10 @@ func TestApplyRefusesWhatIsNotNext(t *testing.T) {
 func anyEvents(t *rapid.T) []Event {
 	n := rapid.IntRange(0, 150).Draw(t, "events")
 	names := rapid.IntRange(1, 130).Draw(t, "steps")
-	statuses := []Status{StatusQueued, StatusRunning, StatusCompleted, StatusFailed}
+	statuses := []Status{StatusQueued, StatusRunning, StatusCompleted, StatusFailed, StatusCanceled, StatusTerminated, StatusTimedOut, StatusUnknown}
+	text := rapid.SampledFrom([]string{"", "m", "<größe>\n"})
+	count := rapid.Ptr(rapid.Int64Range(-1, maxExact), true)
+	percent := rapid.Ptr(rapid.Float64Range(0, 100), true)
 	run, chain := 1, 1
 	events := make([]Event, n)
 	for i := range events {
@@ -179,17 +182,25 @@ func anyEvents(t *rapid.T) []Event {
 		e.Attempt = rapid.IntRange(0, 2).Draw(t, "attempt")
 		e.Step = fmt.Sprint("s", rapid.IntRange(1, names).Draw(t, "step"))
 		e.Type = rapid.SampledFrom([]EventType{TypeStarted, TypeProgress, TypeStep, TypeStep, TypeStep, TypeLog, TypeOutput, TypeClosed}).Draw(t, "type")
+		e.Message, e.Error = text.Draw(t, "message"), text.Draw(t, "error")
+		e.WorkflowType = rapid.SampledFrom([]string{"", "", "T", "U"}).Draw(t, "workflow type")
+		if tags := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b"}), 0, 2).Draw(t, "tags"); len(tags) > 0 {
+			e.Tags = tags // an empty list is not on the wire
+		}
 		switch e.Type {
 		case TypeStarted:
-			e.Status, e.WorkflowType = rapid.SampledFrom(statuses[:2]).Draw(t, "status"), "T"
-		case TypeStep:
-			e.Status = rapid.SampledFrom(statuses).Draw(t, "status")
+			e.Status = rapid.SampledFrom(statuses[:2]).Draw(t, "status")
+		case TypeStep, TypeProgress:
+			if e.Type == TypeStep {
+				e.Status = rapid.SampledFrom(statuses).Draw(t, "status")
+			} else if rapid.Bool().Draw(t, "no step") {
+				e.Step = ""
+			}
+			e.Percent, e.Current, e.Total = percent.Draw(t, "percent"), count.Draw(t, "current"), count.Draw(t, "total")
 		case TypeClosed:
-			e.Status, e.Error = StatusFailed, "e"
+			e.Status = rapid.SampledFrom(statuses[2:]).Draw(t, "status")
 		case TypeOutput:
 			e.Data = json.RawMessage(`"x"`)
-		case TypeProgress:
-			e.Percent = ptr(float64(rapid.IntRange(0, 100).Draw(t, "percent")))
 		}
 	}
 	return stream(t, events...)

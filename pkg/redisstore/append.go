@@ -20,11 +20,16 @@ var appendSource string
 
 var appendScript = redis.NewScript(appendSource)
 
-// MaxEvents and MaxEventBytes bound one append: how many events it may hold,
-// and how long the JSON of each may be, without what the script puts in front.
+// The bounds of one append: how many events it may hold, and in bytes the
+// JSON of each, without what the script puts in front, and of all together,
+// since a server does nothing else while it writes them. A snapshot holds the
+// names and states (the JSON) of many steps, so these are shorter.
 const (
-	MaxEvents     = 256
-	MaxEventBytes = 256 << 10
+	MaxEvents      = 256
+	MaxEventBytes  = 256 << 10
+	MaxAppendBytes = 4 << 20
+	MaxStepBytes   = 1000
+	MaxStateBytes  = 64 << 10
 )
 
 // ErrReopened refuses an event of a new run of a closed chain, as a reset
@@ -35,11 +40,13 @@ var ErrReopened = errors.New("the run reopens a closed chain")
 // Fence says which run an append speaks for, so that events of a superseded
 // run are refused. Run IDs have no order, so the time tells which is newer.
 type Fence struct {
-	// RunID and Chain are those of all events of the append; empty only for
-	// streams that no Temporal workflow stands behind.
+	// RunID and Chain are those of all events of the append. A program that
+	// no Temporal workflow stands behind names each of its executions, and
+	// says in RunTime when it began; one that runs only once may leave all
+	// three empty, and after its end the stream takes no more from it.
 	RunID, Chain string
 	// RunTime is the time, by Temporal, of the run's first live task. Zero:
-	// not known; then only events of the current run are taken.
+	// not known (or no run); then only events of the current run are taken.
 	RunTime time.Time
 	// Provisional marks a note that the run was queued, whose RunTime is the
 	// time of the note. It never supersedes an open run.
@@ -81,7 +88,9 @@ type Append struct {
 type Result struct {
 	// Position is that of the producer's last event.
 	Position progress.Position
-	// Duplicate: all of it had been written before.
+	// Duplicate: the append's number had been seen before, and nothing was
+	// written. Either it had been written, or a later one of its producer
+	// landed first and has counted it among the lost.
 	Duplicate bool
 	// Lost is how many earlier events of the producer the stream lacks.
 	Lost int64
@@ -112,7 +121,7 @@ func (s *Store) runAppend(ctx context.Context, a *Append, args []any) (Result, e
 		reply, err = appendScript.Eval(ctx, s.client, keys, args...).Result()
 	}
 	if err != nil {
-		err = classify("append", err)
+		err = s.classify("append", err)
 		if errors.Is(err, progress.ErrUnavailable) {
 			s.stats.unavailable.Add(1)
 		}
@@ -144,9 +153,14 @@ func (s *Store) refusal(a *Append, ans answer) error {
 	switch ans.code {
 	case "SUPERSEDED":
 		s.stats.superseded.Add(1)
+		s.index.refused(a.WorkflowID)
 		return fmt.Errorf("append to %s: %w", id, progress.ErrSuperseded)
 	case "CLOSED":
 		s.stats.closed.Add(1)
+		s.index.refused(a.WorkflowID)
+		if a.Fence.RunID == "" {
+			return fmt.Errorf("append to %s: %w; a program that runs again names each execution in the fence's RunID, with its RunTime", id, progress.ErrClosed)
+		}
 		return fmt.Errorf("append to %s: %w", id, progress.ErrClosed)
 	case "REOPENED":
 		s.stats.reopened.Add(1)
@@ -235,11 +249,18 @@ func (s *Store) appendArgs(a *Append) ([]any, error) {
 		flag(a.Producer.Sparse),
 		a.WorkflowID,
 	)
+	total := 0
 	for i := range a.Events {
 		var err error
 		if args, err = appendEventArgs(args, &a.Events[i]); err != nil {
 			return nil, err
 		}
+		if body, ok := args[len(args)-eventArgs+1].([]byte); ok {
+			total += len(body)
+		}
+	}
+	if total > MaxAppendBytes {
+		return nil, fmt.Errorf("%w: an append of %d bytes of JSON; %d are allowed, so make it several", progress.ErrInvalid, total, MaxAppendBytes)
 	}
 	return args, nil
 }
@@ -279,7 +300,10 @@ func (a *Append) check() error {
 	return nil
 }
 
-// appendEventArgs adds the 14 arguments of one event. What the hash gets is
+// eventArgs is how many arguments one event has.
+const eventArgs = 14
+
+// appendEventArgs adds the arguments of one event. What the hash gets is
 // what a reader of the event's JSON gets: the same time, the same numbers,
 // text with what is not UTF-8 replaced.
 func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
@@ -290,10 +314,17 @@ func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
 	if len(body) > MaxEventBytes {
 		return nil, fmt.Errorf("%w: a %s event has %d bytes of JSON; %d are allowed", progress.ErrInvalid, e.Type, len(body), MaxEventBytes)
 	}
+	step := validText(e.Step)
+	if len(step) > MaxStepBytes {
+		return nil, fmt.Errorf("%w: the name of a step has %d bytes; %d are allowed", progress.ErrInvalid, len(step), MaxStepBytes)
+	}
 	var state, percent, tags string
 	if e.Type == progress.TypeStep {
 		if state, err = encodeState(e); err != nil {
 			return nil, err
+		}
+		if len(state) > MaxStateBytes {
+			return nil, fmt.Errorf("%w: the state of a step has %d bytes of JSON; %d are allowed", progress.ErrInvalid, len(state), MaxStateBytes)
 		}
 	}
 	if e.Percent != nil {
@@ -313,7 +344,7 @@ func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
 		attempt = strconv.Itoa(e.Attempt)
 	}
 	return append(args,
-		string(e.Type), body, formatTime(e.Time), string(e.Status), validText(e.Step), state, percent,
+		string(e.Type), body, formatTime(e.Time), string(e.Status), step, state, percent,
 		optional(e.Current), optional(e.Total), validText(e.Message), validText(e.Error), attempt,
 		validText(e.WorkflowType), tags,
 	), nil

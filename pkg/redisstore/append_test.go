@@ -16,6 +16,10 @@ import (
 func TestConcurrentWriters(t *testing.T) {
 	contract(t, redisstore.Options{MaxLen: -1}, func(t *testing.T, h *harness) {
 		const writers, appends, each = 8, 20, 3
+		sub, got := h.subscribe(t)
+		h.add(t, sub, workflow("id"))
+		var mu sync.Mutex
+		var answered []progress.Position
 		var wg sync.WaitGroup
 		for w := range writers {
 			wg.Go(func() {
@@ -26,9 +30,13 @@ func TestConcurrentWriters(t *testing.T) {
 						a.Events[i].Step = fmt.Sprint(w)
 						a.Events[i].Message = fmt.Sprint(n*each + i)
 					}
-					if _, err := h.store.Append(t.Context(), a); err != nil {
+					res, err := h.store.Append(t.Context(), a)
+					if err != nil {
 						t.Error(err)
 					}
+					mu.Lock()
+					answered = append(answered, res.Position)
+					mu.Unlock()
 				}
 			})
 		}
@@ -36,6 +44,18 @@ func TestConcurrentWriters(t *testing.T) {
 		events := h.events(t, "id")
 		if len(events) != writers*appends*each {
 			t.Fatalf("%d events, want %d", len(events), writers*appends*each)
+		}
+		// What each writer was answered stands in the stream, and what was
+		// published is the stream, in its order and byte for byte.
+		for _, pos := range answered {
+			if e := events[pos.Seq-1]; e.Position() != pos {
+				t.Fatalf("a writer was answered %v; the stream has %v", pos, e.Position())
+			}
+		}
+		for _, entry := range h.stored(t, "id").Stream {
+			if m := got.next(t); m.data != entry.Values["e"] {
+				t.Fatalf("published was %s\nthe stream has %s", m.data, entry.Values["e"])
+			}
 		}
 		next := map[string]int{}
 		for _, e := range events {
@@ -68,28 +88,6 @@ func TestDuplicate(t *testing.T) {
 		h.append(t, redisstore.Append{WorkflowID: "id", Fence: fence("r", 1), Producer: redisstore.Producer{Name: "closed/r"}, Number: 1, Events: []progress.Event{event("id", "r", progress.TypeClosed, nil)}})
 		if again := h.append(t, a); !again.Duplicate {
 			t.Fatalf("%+v", again)
-		}
-	})
-}
-
-// The script ran, its answer is lost, the client's own retry runs it again.
-func TestAnswerLost(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		p := redisstore.Producer{Name: "w/r"}
-		h.append(t, redisstore.Append{WorkflowID: "id", Fence: fence("r", 1), Producer: p, Number: 1, Events: logs("id", "r", 1)})
-		for n := int64(2); n < 12; n++ {
-			h.faults.lose.Store(1)
-			a := redisstore.Append{WorkflowID: "id", Fence: fence("r", 1), Producer: p, Number: n, Events: logs("id", "r", 1)}
-			res, err := h.store.Append(t.Context(), a)
-			if errors.Is(err, progress.ErrUnavailable) {
-				res, err = h.store.Append(t.Context(), a)
-			}
-			if err != nil || res.Position.Seq != n || !res.Duplicate {
-				t.Fatalf("%+v, %v", res, err)
-			}
-		}
-		if n := len(h.events(t, "id")); n != 11 {
-			t.Fatalf("%d events, want 11", n)
 		}
 	})
 }
@@ -427,44 +425,5 @@ func TestInvalidAppend(t *testing.T) {
 		if _, err := h.store.Snapshot(t.Context(), "id"); !errors.Is(err, progress.ErrNotFound) {
 			t.Fatal(err)
 		}
-	})
-}
-
-// Go refuses what is too long before it sends it, the script whoever sends it.
-func TestEventsAreBounded(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		of := func(n int) redisstore.Append {
-			e := event("id", "r", progress.TypeLog, func(e *progress.Event) { e.Message = "x" })
-			body, err := e.AppendBody(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			e.Message = strings.Repeat("x", n-len(body)+1)
-			return redisstore.Append{WorkflowID: "id", Fence: fence("r", 1), Events: []progress.Event{e}}
-		}
-		h.append(t, of(redisstore.MaxEventBytes))
-		h.refused(t, of(redisstore.MaxEventBytes+1), progress.ErrInvalid)
-		if _, err := h.store.Append(t.Context(), of(redisstore.MaxEventBytes+1)); !strings.Contains(fmt.Sprint(err), "262144") {
-			t.Errorf("the error does not name the bound: %v", err)
-		}
-		a := of(redisstore.MaxEventBytes)
-		args, err := h.store.AppendArgs(a, t0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, arg := range args {
-			if b, ok := arg.([]byte); ok {
-				args[i] = append(b[:len(b)-1:len(b)-1], " }"...)
-			}
-		}
-		if h.sharded {
-			args[1] = "SPUBLISH"
-		}
-		keys := []string{h.key("id", ""), h.key("id", ":events"), h.key("id", ":producers")}
-		answer, err := h.client.Eval(t.Context(), redisstore.AppendSource, keys, args...).StringSlice()
-		if err != nil || answer[0] != "INVALID" {
-			t.Errorf("the script answers %q, %v", answer, err)
-		}
-		h.events(t, "id")
 	})
 }

@@ -13,7 +13,9 @@ import (
 )
 
 // An outside program, such as a cron job, reports its progress without
-// Temporal: it names itself and numbers its events.
+// Temporal: it names itself and numbers its events. Each execution is a run of
+// its own, named here by its day, so that the next one goes on in the stream
+// after this one has closed.
 func Example() {
 	server, err := miniredis.Run() // any Redis will do
 	if err != nil {
@@ -29,24 +31,31 @@ func Example() {
 	defer store.Close()
 
 	percent := 40.0
-	_, err = store.Append(ctx, redisstore.Append{
-		WorkflowID: "nightly-backup",
-		Producer:   redisstore.Producer{Name: "backup.sh"},
-		Number:     1,
-		Events: []progress.Event{
-			{WorkflowID: "nightly-backup", Type: progress.TypeStarted, Status: progress.StatusRunning, Time: time.Now()},
-			{WorkflowID: "nightly-backup", Type: progress.TypeProgress, Percent: &percent, Message: "copying", Time: time.Now()},
-		},
-	})
-	if err != nil {
-		log.Fatal(err)
+	begin := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
+	for range 2 { // two nights
+		run := begin.Format(time.DateOnly)
+		_, err = store.Append(ctx, redisstore.Append{
+			WorkflowID: "nightly-backup",
+			Fence:      redisstore.Fence{RunID: run, Chain: run, RunTime: begin},
+			Producer:   redisstore.Producer{Name: "backup.sh", Started: begin},
+			Number:     1,
+			Events: []progress.Event{
+				{WorkflowID: "nightly-backup", RunID: run, Chain: run, Type: progress.TypeStarted, Status: progress.StatusRunning, Time: begin},
+				{WorkflowID: "nightly-backup", RunID: run, Chain: run, Type: progress.TypeProgress, Percent: &percent, Message: "copying", Time: begin},
+				{WorkflowID: "nightly-backup", RunID: run, Chain: run, Type: progress.TypeClosed, Status: progress.StatusCompleted, Time: begin},
+			},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		begin = begin.AddDate(0, 0, 1)
 	}
 	snapshot, err := store.Snapshot(ctx, "nightly-backup")
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(snapshot.Status, *snapshot.Percent, snapshot.Message, snapshot.Seq)
-	// Output: running 40 copying 2
+	fmt.Println(snapshot.RunID, snapshot.Status, *snapshot.Percent, snapshot.Message, snapshot.Seq)
+	// Output: 2026-11-24 completed 40 copying 6
 }
 
 // printer prints what a subscription receives.

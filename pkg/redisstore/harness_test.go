@@ -78,7 +78,10 @@ func (h *harness) key(id, suffix string) string {
 }
 
 // faults loses answers: the command arrives and runs, its answer does not.
-type faults struct{ lose atomic.Int64 }
+type faults struct {
+	lose  atomic.Int64
+	whole atomic.Bool // only those of scripts sent whole
+}
 
 func (f *faults) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
@@ -96,7 +99,11 @@ type faultyConn struct {
 }
 
 func (c *faultyConn) Write(p []byte) (int, error) {
-	c.script.Store(strings.Contains(strings.ToLower(string(p)), "evalsha"))
+	command := "evalsha\r\n"
+	if c.f.whole.Load() {
+		command = "\neval\r\n"
+	}
+	c.script.Store(strings.Contains(strings.ToLower(string(p)), command))
 	return c.Conn.Write(p)
 }
 

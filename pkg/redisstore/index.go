@@ -24,6 +24,7 @@ var unindexSource string
 const (
 	indexEvery    = time.Second     // per workflow, but for changes of status
 	indexRetry    = time.Second     // after an error
+	listsWithin   = time.Second     // what a run's first append waits for
 	maxSeen       = 20_000          // workflows remembered; more cost more writes
 	maxDirty      = 10_000          // workflows waiting for their tags
 	flushBatch    = 100             // workflows per round trip
@@ -60,7 +61,7 @@ type seenWorkflow struct {
 // dirtyWorkflow waits to be written.
 type dirtyWorkflow struct {
 	due    time.Time
-	remove int64    // score up to which it leaves the running list; 0: not
+	ended  bool     // it leaves the running list, if its hash says so too
 	drop   []string // tags that it no longer has
 	relist bool     // it may be missing from the lists
 }
@@ -72,32 +73,33 @@ func newIndexer(s *Store) *indexer {
 	}
 }
 
-// around runs the script, and before it, in the same round trip, writes the
-// lists when they are due: a run must be listed before it exists, or the
-// reconciler would miss one whose writer dies in between.
+// around runs the script, and before it writes the lists when they are due: a
+// run must be listed before it exists, or the reconciler would miss one whose
+// writer dies in between. On one server both are one round trip, in order; on a
+// cluster the client would run the nodes' parts side by side, so a run that
+// begins waits for its lists.
 func (x *indexer) around(ctx context.Context, a *Append, script func(redis.Cmdable) *redis.Cmd) (any, error) {
 	now := x.s.now()
-	first, due := x.listDue(a, now)
+	first, begins, due := x.listDue(a, now)
 	if !due {
 		return script(x.s.client).Result()
 	}
-	p := x.s.client.Pipeline()
-	member := EncodeID(a.WorkflowID)
-	z := redis.Z{Score: float64(now.UnixMilli()), Member: member}
-	n := shard(member)
-	keys := []string{x.s.keys.recent(n)}
-	if !closing(a.Events) {
-		keys = append(keys, x.s.keys.running(n))
+	var (
+		p     = x.s.client.Pipeline()
+		lists []redis.Cmder // each has its own error
+		cmd   *redis.Cmd
+	)
+	if x.s.cluster != nil && (first || begins) {
+		within, cancel := context.WithTimeout(ctx, listsFor(ctx))
+		lists = x.queueLists(within, p, a, now, first)
+		_, _ = p.Exec(within)
+		cancel()
+		cmd = script(x.s.client)
+	} else {
+		lists = x.queueLists(ctx, p, a, now, first)
+		cmd = script(p)
+		_, _ = p.Exec(ctx)
 	}
-	var lists []redis.Cmder
-	for _, key := range keys {
-		lists = append(lists, p.ZAdd(ctx, key, z))
-		if first {
-			lists = append(lists, p.PExpire(ctx, key, x.s.opts.TTLRunning))
-		}
-	}
-	cmd := script(p)
-	_, _ = p.Exec(ctx) // each command has its own error
 	for _, c := range lists {
 		if c.Err() != nil {
 			x.s.stats.indexErrors.Add(1)
@@ -109,9 +111,35 @@ func (x *indexer) around(ctx context.Context, a *Append, script func(redis.Cmdab
 	return cmd.Result()
 }
 
-// listDue reports whether the lists are to be written, and whether it is the
-// first time; it notes that they are.
-func (x *indexer) listDue(a *Append, now time.Time) (first, due bool) {
+func (x *indexer) queueLists(ctx context.Context, p redis.Pipeliner, a *Append, now time.Time, first bool) (lists []redis.Cmder) {
+	member := EncodeID(a.WorkflowID)
+	z := redis.Z{Score: float64(now.UnixMilli()), Member: member}
+	n := shard(member)
+	keys := []string{x.s.keys.recent(n)}
+	if !closing(a.Events) {
+		keys = append(keys, x.s.keys.running(n))
+	}
+	for _, key := range keys {
+		lists = append(lists, p.ZAdd(ctx, key, z))
+		if first {
+			lists = append(lists, p.PExpire(ctx, key, x.s.opts.TTLRunning))
+		}
+	}
+	return lists
+}
+
+// listsFor is how long a cluster's lists may take: their node may be away
+// while the workflow's is not, and then the script must have its turn.
+func listsFor(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(listsWithin, time.Until(deadline)/2)
+	}
+	return listsWithin
+}
+
+// listDue reports whether the lists are to be written, whether for the first
+// time, and whether the append says that a run begins; it notes that they are.
+func (x *indexer) listDue(a *Append, now time.Time) (first, begins, due bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	w := x.seen[a.WorkflowID]
@@ -124,14 +152,12 @@ func (x *indexer) listDue(a *Append, now time.Time) (first, due bool) {
 		x.seen[a.WorkflowID] = w
 		first = true
 	}
-	mark := slices.ContainsFunc(a.Events, func(e progress.Event) bool {
-		return e.Type == progress.TypeStarted || e.Type == progress.TypeClosed
-	})
-	if !first && !mark && now.Sub(w.listed) < indexEvery && !now.Before(w.listed) {
-		return false, false
+	begins = slices.ContainsFunc(a.Events, func(e progress.Event) bool { return e.Type == progress.TypeStarted })
+	if !first && !begins && !closing(a.Events) && now.Sub(w.listed) < indexEvery && !now.Before(w.listed) {
+		return false, false, false
 	}
 	w.listed = now
-	return first, true
+	return first, begins, true
 }
 
 // relist notes that the lists could not be written: on a cluster their node
@@ -183,10 +209,18 @@ func (x *indexer) after(id string, ans answer, closed bool) {
 	if d == nil {
 		return
 	}
-	if closed {
-		d.remove = now.UnixMilli()
-	}
+	d.ended = d.ended || closed
 	d.drop = append(d.drop, drop...)
+}
+
+// refused notes that a final refusal may have put a workflow back into the
+// running list, whose chain has ended.
+func (x *indexer) refused(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.mark(id, x.s.now()); d != nil {
+		d.ended = true
+	}
 }
 
 // mark notes that a workflow is to be written, and wakes the goroutine. It
@@ -308,13 +342,19 @@ func (x *indexer) putBack(ids []string, work []*dirtyWorkflow) {
 			x.dirty[id] = work[i]
 			continue
 		}
-		d.remove = max(d.remove, work[i].remove)
+		d.ended = d.ended || work[i].ended
 		d.drop = append(d.drop, work[i].drop...)
 		d.relist = d.relist || work[i].relist
 	}
 }
 
 func (x *indexer) write(ctx context.Context, ids []string, work []*dirtyWorkflow) error {
+	// Scores are read before the hashes: a run that begins meanwhile changes
+	// its score first, and is then not taken out below.
+	scores, err := x.scores(ctx, ids, work)
+	if err != nil {
+		return err
+	}
 	summaries, broken, err := x.s.summaries(ctx, ids)
 	if err != nil {
 		return err
@@ -326,9 +366,9 @@ func (x *indexer) write(ctx context.Context, ids []string, work []*dirtyWorkflow
 	var ended []progress.Summary
 	for i, id := range ids {
 		member, sum := EncodeID(id), &summaries[i]
-		if work[i].remove > 0 {
-			if sum.WorkflowID == "" || sum.Status.IsTerminal() {
-				p.Eval(ctx, unindexSource, []string{x.s.keys.running(shard(member))}, member, work[i].remove)
+		if work[i].ended {
+			if score := scores[i]; score != "" && broken[i] == nil && (sum.WorkflowID == "" || sum.Status.IsTerminal()) {
+				p.Eval(ctx, unindexSource, []string{x.s.keys.running(shard(member))}, member, score)
 			}
 			ended = append(ended, *sum)
 		}
@@ -354,7 +394,7 @@ func (x *indexer) write(ctx context.Context, ids []string, work []*dirtyWorkflow
 			case lasting(err):
 				x.failed(err) // the same for ever, so there is no use in trying again
 			case err != nil && !errors.Is(err, redis.Nil):
-				return classify("write tags", err)
+				return x.s.classify("write tags", err)
 			}
 		}
 		x.s.stats.indexWrites.Add(int64(len(ids)))
@@ -364,6 +404,36 @@ func (x *indexer) write(ctx context.Context, ids []string, work []*dirtyWorkflow
 		x.failed(err)
 	}
 	return nil
+}
+
+// scores returns the scores in the running lists of the workflows that have
+// ended; empty for others, and for those that are not listed.
+func (x *indexer) scores(ctx context.Context, ids []string, work []*dirtyWorkflow) ([]string, error) {
+	cmds := make([]*redis.FloatCmd, len(ids))
+	p := x.s.client.Pipeline()
+	for i, id := range ids {
+		if work[i].ended {
+			member := EncodeID(id)
+			cmds[i] = p.ZScore(ctx, x.s.keys.running(shard(member)), member)
+		}
+	}
+	scores := make([]string, len(ids))
+	if p.Len() == 0 {
+		return scores, nil
+	}
+	_, _ = p.Exec(ctx) // each command has its own error
+	for i, cmd := range cmds {
+		switch {
+		case cmd == nil || errors.Is(cmd.Err(), redis.Nil):
+		case lasting(cmd.Err()):
+			x.failed(cmd.Err())
+		case cmd.Err() != nil:
+			return nil, x.s.classify("read lists", cmd.Err())
+		default:
+			scores[i] = formatScore(cmd.Val())
+		}
+	}
+	return scores, nil
 }
 
 func (x *indexer) failed(err error) {

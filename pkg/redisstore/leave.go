@@ -29,7 +29,9 @@ func (s *Store) Leave(ctx context.Context, workflowID string, p Producer) error 
 		return fmt.Errorf("%w: a producer without a name", progress.ErrInvalid)
 	}
 	keys := []string{s.keys.workflow(workflowID).producers}
-	err := leaveScript.Run(ctx, s.client, keys,
-		EncodeID(p.Name), unixMilli(p.Started), max(p.Attempt, 0), nonce(p.Nonce)).Err()
-	return classify("leave", err)
+	return s.classify("leave", leaveScript.Run(ctx, s.client, keys, leaveArgs(p)...).Err())
+}
+
+func leaveArgs(p Producer) []any {
+	return []any{EncodeID(p.Name), unixMilli(p.Started), max(p.Attempt, 0), nonce(p.Nonce)}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,41 +19,50 @@ const subscribeBatch = 500
 const deadAfter = 3
 
 // link is one connection that receives messages. It is never used again
-// after an error: go-redis would resubscribe all channels in one command,
-// which a cluster refuses for channels of more than one slot.
+// after an error.
 type link struct {
-	sub  *Subscription
-	node string
-	ps   *redis.PubSub
-	wake chan struct{} // tells the writer; one pending wake-up is enough
+	sub    *Subscription
+	node   string
+	line   *line
+	client *redis.Client // on that line
+	ps     *redis.PubSub
+	wake   chan struct{} // tells the writer; one pending wake-up is enough
+	ctx    context.Context
+	cancel context.CancelFunc // ends the link
 
 	// Guarded by sub.mu.
-	todo          []op           // in the order in which it is to be written
-	subscribing   map[string]int // confirmations that are to come, by channel
-	unsubscribing map[string]int
+	todo    []op       // in the order in which it is to be written
+	sent    []*command // in the order in which they are answered
+	retired bool       // ended because nothing is wanted from its node
 }
 
-// op is one channel to be subscribed or unsubscribed.
+// op is one channel to be subscribed (ts is set) or unsubscribed.
 type op struct {
-	channel   string
-	subscribe bool
+	channel string
+	ts      *topicState
 }
 
-func newLink(sub *Subscription, node string, client subscriber) *link {
-	return &link{
-		sub: sub, node: node, ps: client.Subscribe(sub.ctx), wake: make(chan struct{}, 1),
-		subscribing: map[string]int{}, unsubscribing: map[string]int{},
-	}
+// command is one that was sent, with the channels whose answer is to come.
+// Redis answers commands in order: each channel by a confirmation, or all of
+// them by one error.
+type command struct {
+	subscribe bool
+	slot      int // of all its channels; on a cluster only
+	waiting   map[string]*topicState
+}
+
+// newLink is called with sub.mu held.
+func newLink(sub *Subscription, node string) *link {
+	l := &link{sub: sub, node: node, wake: make(chan struct{}, 1)}
+	l.ctx, l.cancel = context.WithCancel(sub.ctx)
+	l.line, l.client = sub.store.newLine(node)
+	l.ps = l.client.Subscribe(l.ctx)
+	return l
 }
 
 // enqueue is called with sub.mu held.
 func (l *link) enqueue(o op) {
 	l.todo = append(l.todo, o)
-	if o.subscribe {
-		l.subscribing[o.channel]++
-	} else {
-		l.unsubscribing[o.channel]++
-	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -62,51 +72,33 @@ func (l *link) enqueue(o op) {
 // read is the goroutine that owns the link: it connects, runs the writer,
 // receives until the first error, and gives the topics back.
 func (l *link) read() {
-	sub := l.sub
-	ctx, cancel := context.WithCancel(sub.ctx)
 	writer := make(chan struct{})
 	go func() {
 		defer close(writer)
-		l.write(ctx)
+		l.write()
 	}()
-	// Closing the connection is what ends a Receive that waits.
-	unhook := context.AfterFunc(ctx, func() { _ = l.ps.Close() })
-	err := l.receive(ctx)
+	unhook := context.AfterFunc(l.ctx, l.line.hangUp)
+	err := l.receive()
 	unhook()
-	cancel()
-	_ = l.ps.Close()
+	l.cancel()
+	l.line.hangUp()
 	<-writer
-	sub.drop(l)
-	if sub.ctx.Err() != nil {
-		return
-	}
-	sub.store.stats.reconnects.Add(1)
-	sub.store.opts.Logger.Warn("a subscription's connection ended; connecting again", "node", l.node, "error", err)
-	if sub.store.cluster != nil {
-		sub.reload()
-	}
-	timer := time.NewTimer(sub.backoff())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		sub.wakeRouter()
-	case <-sub.ctx.Done():
-	}
+	_ = l.ps.Close()
+	_ = l.client.Close()
+	l.sub.drop(l, err)
 }
 
-func (l *link) receive(ctx context.Context) error {
+func (l *link) receive() error {
 	sub := l.sub
 	for {
 		// Pings make sure that something arrives in this time. A timeout is
 		// final, as it may have cut a reply in two.
-		msg, err := l.ps.ReceiveTimeout(ctx, deadAfter*sub.store.opts.PingEvery)
-		if slot, ok := movedSlot(err); ok {
-			sub.moved(l, slot)
-			continue
-		}
+		msg, err := l.ps.ReceiveTimeout(l.ctx, deadAfter*sub.store.opts.PingEvery)
 		if err != nil {
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() {
+			if answer, ok := errors.AsType[redis.Error](err); ok && sub.refused(l, answer) {
+				continue
+			}
+			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 				sub.store.stats.pongsMissed.Add(1)
 			}
 			return err
@@ -130,76 +122,132 @@ func (l *link) receive(ctx context.Context) error {
 	}
 }
 
-// write is the goroutine that sends subscriptions and pings. An error closes
-// the connection, which ends the reader.
-func (l *link) write(ctx context.Context) {
+// write is the goroutine that sends subscriptions and pings. An error ends
+// the link.
+func (l *link) write() {
 	ticker := time.NewTicker(l.sub.store.opts.PingEvery)
 	defer ticker.Stop()
 	for {
 		var err error
 		select {
-		case <-ctx.Done():
+		case <-l.ctx.Done():
 			return
 		case <-ticker.C:
-			err = l.ps.Ping(ctx)
+			err = l.ps.Ping(l.ctx)
 		case <-l.wake:
-			l.sub.mu.Lock()
-			todo := l.todo
-			l.todo = nil
-			l.sub.mu.Unlock()
-			err = l.send(ctx, todo)
+			err = l.flush()
 		}
 		if err != nil {
-			_ = l.ps.Close()
+			l.cancel()
 			return
 		}
 	}
 }
 
-// send writes the changes in order, neighbours of one kind together: on a
-// cluster by slot, since one command may not span two.
-func (l *link) send(ctx context.Context, todo []op) error {
-	for len(todo) > 0 {
-		n := 1
-		for n < len(todo) && n < subscribeBatch && todo[n].subscribe == todo[0].subscribe {
-			n++
+// flush writes what is to be done. A command is noted as sent before it is,
+// since its answer may come at once.
+func (l *link) flush() error {
+	l.sub.mu.Lock()
+	commands := l.commands(l.todo)
+	l.todo = nil
+	l.sent = append(l.sent, commands...)
+	names := make([][]string, len(commands))
+	for i, c := range commands {
+		for channel := range c.waiting {
+			names[i] = append(names[i], channel)
 		}
-		channels := make([]string, n)
-		for i, o := range todo[:n] {
-			channels[i] = o.channel
+	}
+	l.sub.mu.Unlock()
+	sharded := l.sub.store.cluster != nil
+	for i, c := range commands {
+		send := l.ps.Unsubscribe
+		switch {
+		case sharded && c.subscribe:
+			send = l.ps.SSubscribe
+		case sharded:
+			send = l.ps.SUnsubscribe
+		case c.subscribe:
+			send = l.ps.Subscribe
 		}
-		if err := l.sendRun(ctx, todo[0].subscribe, channels); err != nil {
+		if err := send(l.ctx, names[i]...); err != nil {
 			return err
 		}
-		todo = todo[n:]
 	}
 	return nil
 }
 
-func (l *link) sendRun(ctx context.Context, subscribe bool, channels []string) error {
-	if l.sub.store.cluster == nil {
-		if subscribe {
-			return l.ps.Subscribe(ctx, channels...)
+// commands puts neighbours of one kind together, on a cluster by slot, since
+// there one command may not span two. What concerns one channel stays in
+// order.
+func (l *link) commands(todo []op) []*command {
+	var all []*command
+	last := map[int]*command{} // by slot
+	for _, o := range todo {
+		slot := 0
+		if l.sub.store.cluster != nil {
+			slot = slotOf(o.channel)
 		}
-		return l.ps.Unsubscribe(ctx, channels...)
-	}
-	bySlot := map[int][]string{}
-	for _, channel := range channels {
-		n := slotOf(channel)
-		bySlot[n] = append(bySlot[n], channel)
-	}
-	for _, channels := range bySlot {
-		var err error
-		if subscribe {
-			err = l.ps.SSubscribe(ctx, channels...)
-		} else {
-			err = l.ps.SUnsubscribe(ctx, channels...)
+		c := last[slot]
+		if c == nil || c.subscribe != (o.ts != nil) || len(c.waiting) >= subscribeBatch {
+			c = &command{subscribe: o.ts != nil, slot: slot, waiting: map[string]*topicState{}}
+			last[slot] = c
+			all = append(all, c)
 		}
-		if err != nil {
-			return err
-		}
+		c.waiting[o.channel] = o.ts
 	}
-	return nil
+	return all
+}
+
+// confirmed takes the confirmation of a subscription out of what was sent and
+// returns whose it was; nil if nothing like it was sent. Passed are commands
+// sent before, whose answer was taken for another's. It is called with sub.mu
+// held.
+func (l *link) confirmed(channel string) (ts *topicState, passed []*command) {
+	i := slices.IndexFunc(l.sent, func(c *command) bool { return c.subscribe && c.waiting[channel] != nil })
+	if i < 0 {
+		return nil, nil
+	}
+	passed, l.sent = l.sent[:i], l.sent[i:]
+	c := l.sent[0]
+	ts = c.waiting[channel]
+	delete(c.waiting, channel)
+	if len(c.waiting) == 0 {
+		l.sent = l.sent[1:]
+	}
+	return ts, passed
+}
+
+// unconfirmed reports whether the end of a channel's subscription answers a
+// command: then that command is the oldest. It is called with sub.mu held.
+func (l *link) unconfirmed(channel string) bool {
+	if len(l.sent) == 0 || l.sent[0].subscribe {
+		return false
+	}
+	c := l.sent[0]
+	if _, ok := c.waiting[channel]; !ok {
+		return false
+	}
+	delete(c.waiting, channel)
+	if len(c.waiting) == 0 {
+		l.sent = l.sent[1:]
+	}
+	return true
+}
+
+// failed returns the command that an error answers, and takes it out of what
+// was sent: the oldest, or, where the error names a slot, the oldest of that
+// slot. Nil means that there is none. It is called with sub.mu held.
+func (l *link) failed(answer redis.Error) *command {
+	i := 0
+	if slot, ok := movedSlot(answer); ok {
+		i = slices.IndexFunc(l.sent, func(c *command) bool { return c.slot == slot })
+	}
+	if i < 0 || i >= len(l.sent) {
+		return nil
+	}
+	c := l.sent[i]
+	l.sent = slices.Delete(l.sent, i, i+1)
+	return c
 }
 
 // movedSlot returns the slot that a MOVED answer names.

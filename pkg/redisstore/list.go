@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -185,7 +186,8 @@ func (m *merge) next(ctx context.Context, n int) (page []member, more bool, err 
 	// that an earlier page returned.
 	for offset := int64(0); len(todo) > 0; offset += int64(n) {
 		cmds := make([]*redis.ZSliceCmd, len(todo))
-		_, err := m.s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		// Each command has its own error.
+		_, _ = m.s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, set := range todo {
 				cmds[i] = p.ZRevRangeByScoreWithScores(ctx, m.sets[set], &redis.ZRangeBy{
 					Max: formatScore(m.after.score), Min: "-inf", Offset: offset, Count: int64(n),
@@ -193,11 +195,14 @@ func (m *merge) next(ctx context.Context, n int) (page []member, more bool, err 
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, false, classify("list", err)
-		}
 		var again []int
 		for i, set := range todo {
+			if err := cmds[i].Err(); lasting(err) {
+				m.s.opts.Logger.WarnContext(ctx, "a part is left out of a list", "key", m.sets[set], "error", err)
+				continue // a key of a wrong type hides no other
+			} else if err != nil {
+				return nil, false, m.s.classify("list", err)
+			}
 			p := &parts[set]
 			p.full = len(cmds[i].Val()) == n
 			for _, z := range cmds[i].Val() {
@@ -256,7 +261,7 @@ func (s *Store) TagSummaries(ctx context.Context, tag string, limit int) ([]prog
 	k := s.keys.tag(tag)
 	ids, err := s.client.ZRevRange(ctx, k.ids, 0, int64(limit)-1).Result()
 	if err != nil {
-		return nil, classify("list a tag", err)
+		return nil, s.classify("list a tag", err)
 	}
 	list := []progress.Summary{}
 	if len(ids) == 0 {
@@ -264,16 +269,17 @@ func (s *Store) TagSummaries(ctx context.Context, tag string, limit int) ([]prog
 	}
 	values, err := s.client.HMGet(ctx, k.summaries, ids...).Result()
 	if err != nil {
-		return nil, classify("list a tag", err)
+		return nil, s.classify("list a tag", err)
 	}
-	for _, v := range values {
+	for i, v := range values {
 		text, ok := v.(string)
 		if !ok {
 			continue
 		}
 		var sum progress.Summary
 		if err := json.Unmarshal([]byte(text), &sum); err != nil {
-			return nil, fmt.Errorf("list a tag: a summary is broken: %w", err)
+			s.opts.Logger.WarnContext(ctx, "a workflow is left out of a tag: its summary is broken", "tag", EncodeID(tag), "member", ids[i], "error", err)
+			continue
 		}
 		if slices.Contains(sum.Tags, tag) {
 			list = append(list, sum)
@@ -284,7 +290,8 @@ func (s *Store) TagSummaries(ctx context.Context, tag string, limit int) ([]prog
 
 // Running yields the IDs of workflows that are not known to be closed, the
 // one that changed longest ago first within each shard. It reads in pages,
-// so a workflow may be missed or seen twice while it changes.
+// so a workflow may be missed or seen twice while it changes. A shard that
+// cannot be read yields its error, and the next ones follow.
 func (s *Store) Running(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for n := range shards {
@@ -302,8 +309,10 @@ func (s *Store) runningShard(ctx context.Context, n int, yield func(string, erro
 			Min: min, Max: "+inf", Offset: offset, Count: scanPage,
 		}).Result()
 		if err != nil {
-			yield("", classify("list running workflows", err))
-			return false
+			err = s.classify("list running workflows", err)
+			// A single server that is away is away for all shards.
+			others := s.cluster != nil || !errors.Is(err, progress.ErrUnavailable)
+			return yield("", err) && others && ctx.Err() == nil
 		}
 		for _, z := range page {
 			encoded, _ := z.Member.(string)

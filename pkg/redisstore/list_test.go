@@ -211,3 +211,29 @@ func TestRepair(t *testing.T) {
 		}
 	})
 }
+
+// A close that lands while the workflow is repaired keeps its own expiry.
+func TestRepairMeetsAClose(t *testing.T) {
+	contract(t, redisstore.Options{TTLRunning: 24 * time.Hour, TTLClosed: time.Minute}, func(t *testing.T, h *harness) {
+		h.append(t, numbered(1, started("id")))
+		other := h.another(t, h.opts)
+		closed := false
+		h.client.AddHook(&hook{before: func(cmds []redis.Cmder) {
+			if closed || !mentions(cmds, h.key("id", ":producers")) {
+				return
+			}
+			closed = true
+			if _, err := other.Append(t.Context(), numbered(2, event("id", "r", progress.TypeClosed, nil))); err != nil {
+				t.Error(err)
+			}
+		}})
+		if err := h.store.Repair(t.Context(), "id"); err != nil || !closed {
+			t.Fatalf("closed meanwhile: %t, %v", closed, err)
+		}
+		for _, suffix := range []string{"", ":events", ":producers"} {
+			if ttl := h.client.PTTL(t.Context(), h.key("id", suffix)).Val(); ttl <= 0 || ttl > time.Minute {
+				t.Errorf("%q of a closed workflow expires in %v", suffix, ttl)
+			}
+		}
+	})
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,22 +22,17 @@ import (
 func (h *harness) allKeys(t testing.TB) []string {
 	t.Helper()
 	var keys []string
-	scan := func(ctx context.Context, c redis.Cmdable) error {
-		for it := c.Scan(ctx, 0, h.prefix+":*", 1000).Iterator(); it.Next(ctx); {
+	var mu sync.Mutex // a cluster's nodes are asked side by side
+	scan := func(ctx context.Context, c *redis.Client) error {
+		it := c.Scan(ctx, 0, h.prefix+":*", 1000).Iterator()
+		for it.Next(ctx) {
+			mu.Lock()
 			keys = append(keys, it.Val())
+			mu.Unlock()
 		}
-		return nil
+		return it.Err()
 	}
-	if cc, ok := h.client.(*redis.ClusterClient); ok {
-		for _, addr := range testenv.Cluster(t).Addrs() {
-			c := redis.NewClient(&redis.Options{Addr: addr})
-			_ = scan(t.Context(), c)
-			c.Close()
-		}
-		_ = cc
-	} else {
-		_ = scan(t.Context(), h.client)
-	}
+	h.each(t, scan)
 	slices.Sort(keys)
 	return slices.Compact(keys)
 }
@@ -106,12 +103,44 @@ func TestForkedHistory(t *testing.T) {
 			t.Fatalf("%+v", after)
 		}
 		h.events(t, "id")
+	})
+}
 
-		// The same number with other content has another check.
-		one := h.append(t, numbered(1, logs("x", "r", 1)...))
-		two := h.append(t, numbered(1, event("y", "r", progress.TypeLog, func(e *progress.Event) { e.Message = "line 0" })))
-		if one.Position.Check == two.Position.Check {
-			t.Fatal("two histories have one check")
+// A hash that comes back beside the stream of a later history, with the same
+// number: only the text of the last entry tells them apart.
+func TestForkedHistoryOfTheSameLength(t *testing.T) {
+	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
+		h.append(t, numbered(1, logs("id", "r", 3)...))
+		old := h.stored(t, "id").Hash
+		drop := func(suffixes ...string) {
+			t.Helper()
+			for _, suffix := range suffixes {
+				if err := h.client.Del(t.Context(), h.key("id", suffix)).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, spoil := range []string{"epoch", "check"} {
+			t.Run(spoil, func(t *testing.T) {
+				drop("", ":events", ":producers")
+				other := h.append(t, numbered(1, started("id"), logs("id", "r", 1)[0], logs("id", "r", 1)[0]))
+				if spoil == "epoch" {
+					drop("")
+					if err := h.client.HSet(t.Context(), h.key("id", ""), old).Err(); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := h.client.HSet(t.Context(), h.key("id", ""), "check", old["check"]).Err(); err != nil {
+					t.Fatal(err)
+				}
+				after := h.append(t, numbered(4, logs("id", "r", 1)...))
+				epoch := strconv.FormatInt(after.Position.Epoch, 10)
+				if after.Position.Seq != 1 || after.Position.Epoch == other.Position.Epoch || epoch == old["epoch"] || after.Lost != 3 {
+					t.Fatalf("the hash of epoch %s beside the stream of %v went on at %+v", old["epoch"], other.Position, after)
+				}
+				if n := len(h.events(t, "id")); n != 1 {
+					t.Errorf("%d events", n)
+				}
+			})
 		}
 	})
 }
@@ -198,7 +227,9 @@ func TestExpiry(t *testing.T) {
 		for _, suffix := range []string{"", ":events", ":producers"} {
 			h.client.PExpire(t.Context(), h.key("id", suffix), 30*time.Minute)
 		}
-		h.append(t, numbered(2, logs("id", "r", 1)...))
+		later := logs("id", "r", 1)
+		later[0].Time = later[0].Time.Add(time.Minute)
+		h.append(t, numbered(2, later...))
 		expiries(time.Hour)
 		h.append(t, numbered(3, event("id", "r", progress.TypeClosed, nil)))
 		expiries(time.Minute)
@@ -217,15 +248,38 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// Keys that have expired are gone: a reader finds nothing, and a writer begins
+// a new stream and says what it lacks.
+func TestExpired(t *testing.T) {
+	const ttl = 300 * time.Millisecond
+	contract(t, redisstore.Options{TTLRunning: ttl, TTLClosed: ttl}, func(t *testing.T, h *harness) {
+		for _, closed := range []bool{false, true} {
+			id := fmt.Sprint("closed ", closed)
+			events := logs(id, "r", 2)
+			if closed {
+				events[1] = event(id, "r", progress.TypeClosed, nil)
+			}
+			before := h.append(t, numbered(1, events...))
+			eventually(t, "the workflow to expire", func() bool {
+				v, err := h.store.Read(t.Context(), id, 0, 0)
+				return err == nil && v.Snapshot.Seq == 0 && len(v.Events) == 0
+			})
+			if _, err := h.store.Snapshot(t.Context(), id); !errors.Is(err, progress.ErrNotFound) {
+				t.Errorf("closed %t: %v", closed, err)
+			}
+			after := h.append(t, numbered(3, logs(id, "r", 1)...))
+			if after.Position.Seq != 1 || after.Position.Epoch == before.Position.Epoch || after.Lost != 2 {
+				t.Errorf("closed %t: before %+v, after %+v", closed, before, after)
+			}
+		}
+	})
+}
+
 func TestEmptiedScriptCache(t *testing.T) {
 	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		for n := range int64(5) {
 			h.append(t, numbered(n+1, logs("id", "r", 1)...))
-			if cc, ok := h.client.(*redis.ClusterClient); ok {
-				_ = cc.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
-			} else {
-				h.client.ScriptFlush(t.Context())
-			}
+			h.each(t, func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
 			if err := h.store.Leave(t.Context(), "id", redisstore.Producer{Name: "other"}); err != nil {
 				t.Fatal(err)
 			}
@@ -282,6 +336,22 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	if res := h.append(t, numbered(last+1, logs("id", "r", 1)...)); res.Lost != 0 || res.Position.Seq != last+1 {
 		t.Fatalf("%+v", res)
+	}
+}
+
+// The suite says that it holds on Redis 7.
+func TestServersAreRedis7(t *testing.T) {
+	for _, s := range servers[:2] {
+		h := newHarness(t, s, redisstore.Options{})
+		h.each(t, func(ctx context.Context, c *redis.Client) error {
+			info, err := c.Info(ctx, "server").Result()
+			_, version, _ := strings.Cut(info, "redis_version:")
+			major, _, _ := strings.Cut(version, ".")
+			if n, _ := strconv.Atoi(major); err == nil && n < 7 {
+				err = fmt.Errorf("the tests' Redis server has version %.6q; needed is 7", version)
+			}
+			return err
+		})
 	}
 }
 

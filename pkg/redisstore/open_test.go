@@ -44,6 +44,8 @@ func TestOpenRefuses(t *testing.T) {
 	for _, url := range []string{
 		"", "localhost:6379", "http://localhost", "redis+magic://localhost", "redis://:secret@host:port", "redis://h/notanumber",
 		"redis+sentinel://localhost:26379", "redis://localhost?no_such_option=1",
+		"redis+cluster://localhost?read_only=true", "redis://localhost?addr=other:1&route_by_latency=1",
+		"redis+cluster://localhost?route_randomly=true", "redis+sentinel://localhost/m?replica_only=true",
 	} {
 		_, err := redisstore.Open(t.Context(), url, redisstore.Options{})
 		if !errors.Is(err, progress.ErrInvalid) {
@@ -107,26 +109,24 @@ func TestOpenWhileRedisIsAway(t *testing.T) {
 	}
 }
 
-// A user who may only read and subscribe can serve viewers.
+// A user who may do what docs/http.md says, and no more, can serve viewers.
 func TestReadOnlyUser(t *testing.T) {
-	srv := testenv.NewRedis(t, testenv.RedisOptions{})
-	admin := redis.NewClient(&redis.Options{Addr: srv.Addr})
-	defer admin.Close()
-	err := admin.Do(t.Context(), "ACL", "SETUSER", "viewer", "on", ">pw", "resetkeys", "%R~*", "resetchannels", "&*",
-		"-@all", "+@read", "+@connection", "+@pubsub", "-publish", "-spublish", "+info").Err()
-	if err != nil {
-		t.Fatal(err)
-	}
-	writer := redisstore.New(admin, redisstore.Options{})
-	defer writer.Close()
-	if _, err := writer.Append(t.Context(), numbered(1, started("id", "tag"))); err != nil {
-		t.Fatal(err)
-	}
-	s, err := redisstore.Open(t.Context(), "redis://viewer:pw@"+srv.Addr, redisstore.Options{PingEvery: 50 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
+		if !h.clients {
+			t.Skip("the embedded server has no ACL")
+		}
+		h.append(t, numbered(1, started("id", "tag")))
+		const doc = "../../docs/http.md"
+		rules := append([]string{"%R~" + h.prefix + ":*", "&" + h.prefix + ":*"}, documented(t, doc, "all that the subscriber does: `")...)
+		if h.sharded {
+			rules = append(rules, documented(t, doc, "on a cluster `")...)
+		}
+		t.Run("all of it", func(t *testing.T) { readOnly(t, h.user(t, rules...)) })
+		t.Run("without INFO", func(t *testing.T) { readOnly(t, h.user(t, append(rules, "-info")...)) })
+	})
+}
+
+func readOnly(t *testing.T, s *redisstore.Store) {
 	if err := errors.Join(s.Ping(t.Context()), s.CheckServer(t.Context())); err != nil {
 		t.Error(err)
 	}
@@ -150,6 +150,42 @@ func TestReadOnlyUser(t *testing.T) {
 	}
 	if _, err := s.Append(t.Context(), numbered(2, logs("id", "r", 1)...)); err == nil || errors.Is(err, progress.ErrUnavailable) {
 		t.Errorf("a user who may only read wrote, or should try again: %v", err)
+	}
+}
+
+// A cluster that is away when a program starts cannot be told from a single
+// server. The check says so once it is back, and no append tries for ever.
+func TestClusterTakenForASingleServer(t *testing.T) {
+	port, err := testenv.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := redisstore.Open(t.Context(), fmt.Sprint("redis://127.0.0.1:", port), redisstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	testenv.NewRedis(t, testenv.RedisOptions{Port: port, Args: []string{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"}})
+	final := func(what string, err error) {
+		t.Helper()
+		if err == nil || errors.Is(err, progress.ErrUnavailable) || !strings.Contains(err.Error(), "redis+cluster://") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	final("check", s.CheckServer(t.Context()))
+
+	node := redis.NewClient(&redis.Options{Addr: testenv.Cluster(t).Addrs()[0]})
+	defer node.Close()
+	single := redisstore.New(node, redisstore.Options{Prefix: testenv.Prefix(t)})
+	defer single.Close()
+	for i := 0; ; i++ {
+		id := fmt.Sprint("id-", i)
+		if _, err := single.Append(t.Context(), numbered(1, logs(id, "r", 1)...)); err != nil {
+			final("append", err)
+			_, err = single.Snapshot(t.Context(), id)
+			final("snapshot", err)
+			break
+		}
 	}
 }
 

@@ -49,12 +49,23 @@ func (s *Store) read(ctx context.Context, id string, from int64, limit int) (pro
 	if err := progress.CheckWorkflowID(id); err != nil {
 		return progress.View{}, err
 	}
+	v, whole, err := s.readOnce(ctx, id, from, limit)
+	if err == nil && !whole {
+		v, _, err = s.readOnce(ctx, id, from, limit)
+	}
+	return v, err
+}
+
+// readOnce reports whole as false when events are missing that the hash knows
+// of. That is so while a cluster moves the keys to another node: the client
+// asks for the hash again there, after the stream was read here.
+func (s *Store) readOnce(ctx context.Context, id string, from int64, limit int) (v progress.View, whole bool, err error) {
 	k := s.keys.workflow(id)
 	var (
 		hash          *redis.MapStringStringCmd
 		first, events *redis.XMessageSliceCmd
 	)
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		hash = p.HGetAll(ctx, k.hash)
 		start := strconv.FormatInt(from, 10) + "-0"
 		switch {
@@ -68,27 +79,30 @@ func (s *Store) read(ctx context.Context, id string, from int64, limit int) (pro
 		return nil
 	})
 	if err != nil {
-		return progress.View{}, classify("read", err)
+		return progress.View{}, true, s.classify("read", err)
 	}
 	if hash.Val()["seq"] == "" {
-		return progress.View{}, nil
+		return progress.View{}, true, nil
 	}
 	snap, err := snapshotFromHash(hash.Val())
 	if err != nil {
-		return progress.View{}, fmt.Errorf("workflow %s: %w", EncodeID(id), err)
+		return progress.View{}, true, fmt.Errorf("workflow %s: %w", EncodeID(id), err)
 	}
-	v := progress.View{Snapshot: snap}
+	v = progress.View{Snapshot: snap}
 	v.Snapshot.FirstSeq = 0
 	if held := rawEvents(first.Val(), snap.Epoch, snap.Seq); len(held) > 0 {
 		v.Snapshot.FirstSeq = held[0].Seq
 	}
 	if events != nil {
 		v.Events = rawEvents(events.Val(), snap.Epoch, snap.Seq)
-		if len(v.Events) > 0 && v.Events[0].Seq < v.Snapshot.FirstSeq {
-			v.Snapshot.FirstSeq = v.Events[0].Seq // trimmed a moment ago
+		if n := len(v.Events); n > 0 {
+			if first := &v.Snapshot.FirstSeq; *first == 0 || v.Events[0].Seq < *first {
+				*first = v.Events[0].Seq // trimmed a moment ago
+			}
+			return v, n == limit || v.Events[n-1].Seq >= snap.Seq, nil
 		}
 	}
-	return v, nil
+	return v, true, nil
 }
 
 // rawEvents leaves out what does not belong to the snapshot beside it: the
@@ -109,7 +123,9 @@ func rawEvents(entries []redis.XMessage, epoch, last int64) []progress.RawEvent 
 }
 
 // Heads returns where the streams of the given workflows stand, as their
-// masters know; zero for one that does not exist. One pipeline per node.
+// masters know; zero for one that does not exist. One pipeline per node. One
+// whose hash is broken, or whose node does not answer, hides no other: it is
+// [progress.UnknownPosition]. It is an error when no node answers.
 func (s *Store) Heads(ctx context.Context, ids []string) ([]progress.Position, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -120,29 +136,57 @@ func (s *Store) Heads(ctx context.Context, ids []string) ([]progress.Position, e
 		}
 	}
 	cmds := make([]*redis.SliceCmd, len(ids))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// Each command has its own error.
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			cmds[i] = p.HMGet(ctx, s.keys.workflow(id).hash, "epoch", "seq", "check")
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, classify("read positions", err)
-	}
 	heads := make([]progress.Position, len(ids))
+	var unknown, away int
+	var first error
 	for i, cmd := range cmds {
-		v := cmd.Val()
-		epoch, _ := v[0].(string)
-		seq, _ := v[1].(string)
-		check, _ := v[2].(string)
-		if seq == "" {
+		pos, err := headOf(cmd)
+		if err == nil {
+			heads[i] = pos
 			continue
 		}
-		if heads[i], err = progress.ParsePosition(epoch + "-" + seq + "-" + check); err != nil {
-			return nil, fmt.Errorf("workflow %s: the hash is broken: %w", EncodeID(ids[i]), err)
+		heads[i] = progress.UnknownPosition
+		unknown++
+		if cmd.Err() != nil && !lasting(err) {
+			away++
+		}
+		if first == nil {
+			first = fmt.Errorf("workflow %s: %w", EncodeID(ids[i]), err)
 		}
 	}
+	if away == len(ids) {
+		return nil, s.classify("read positions", first)
+	}
+	if unknown > 0 {
+		s.opts.Logger.WarnContext(ctx, "some positions cannot be read", "workflows", unknown, "error", first)
+	}
 	return heads, nil
+}
+
+// headOf reads a position from the fields epoch, seq and check.
+func headOf(cmd *redis.SliceCmd) (progress.Position, error) {
+	v, err := cmd.Result()
+	if err != nil {
+		return progress.Position{}, err
+	}
+	epoch, _ := v[0].(string)
+	seq, _ := v[1].(string)
+	check, _ := v[2].(string)
+	if seq == "" {
+		return progress.Position{}, nil
+	}
+	pos, err := progress.ParsePosition(epoch + "-" + seq + "-" + check)
+	if err != nil {
+		return progress.Position{}, fmt.Errorf("the hash is broken: %w", err)
+	}
+	return pos, nil
 }
 
 // summaryFields are the fields of the hash that make a summary.
@@ -173,7 +217,7 @@ func (s *Store) summaries(ctx context.Context, ids []string) (list []progress.Su
 			broken[i] = fmt.Errorf("workflow %s: %w", EncodeID(ids[i]), err)
 			continue
 		} else if err != nil {
-			return nil, nil, classify("read summaries", err)
+			return nil, nil, s.classify("read summaries", err)
 		}
 		fields := make(map[string]string, len(summaryFields))
 		for j, v := range cmd.Val() {

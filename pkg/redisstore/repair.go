@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	_ "embed" // renew.lua
 	"encoding/json"
 	"errors"
 	"slices"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/runcast/runcast/pkg/progress"
 )
+
+//go:embed renew.lua
+var renewSource string
 
 // pruneAfter is how long a listed workflow may be without a hash: the lists
 // are written first.
@@ -35,12 +39,12 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	}
 	encoded := EncodeID(id)
 	n := shard(encoded)
-	// The score is read first: a run that begins meanwhile raises it, and is
+	// The score is read first: a run that begins meanwhile changes it, and is
 	// then not taken out below.
 	score, err := s.client.ZScore(ctx, s.keys.running(n), encoded).Result()
 	listed := err == nil
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return classify("repair", err)
+		return s.classify("repair", err)
 	}
 	sums, broken, err := s.summaries(ctx, []string{id})
 	if err != nil {
@@ -54,19 +58,17 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	switch {
 	case sum.WorkflowID == "":
 		if listed && s.now().Sub(time.UnixMilli(int64(score))) > pruneAfter {
-			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, int64(score))
+			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, formatScore(score))
 		}
 	case sum.Status.IsTerminal():
 		if listed {
-			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, int64(score))
+			p.Eval(ctx, unindexSource, []string{s.keys.running(n)}, encoded, formatScore(score))
 		}
 		s.writeLists(ctx, p, encoded, sum)
 	default:
 		s.writeLists(ctx, p, encoded, sum)
 		k := s.keys.workflow(id)
-		for _, key := range []string{k.hash, k.stream, k.producers} {
-			p.PExpire(ctx, key, s.opts.TTLRunning)
-		}
+		p.Eval(ctx, renewSource, []string{k.hash, k.stream, k.producers}, s.opts.TTLRunning.Milliseconds())
 		p.PExpire(ctx, s.keys.running(n), s.opts.TTLRunning)
 		p.PExpire(ctx, s.keys.recent(n), s.opts.TTLRunning)
 	}
@@ -77,7 +79,7 @@ func (s *Store) Repair(ctx context.Context, id string) error {
 	}
 	if p.Len() > 0 {
 		if _, err := p.Exec(ctx); err != nil {
-			return classify("repair", err)
+			return s.classify("repair", err)
 		}
 	}
 	sum.WorkflowID = id // also of one that is gone, whose shard may have more
@@ -119,23 +121,25 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		return nil
 	}
 	drawn := make(map[string]*redis.ZSliceCmd, len(sets))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// Each command has its own error.
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for set, d := range sets {
 			drawn[set] = p.ZRandMemberWithScores(ctx, set, d.n)
 		}
 		return nil
 	})
-	if err != nil {
-		return classify("prune", err)
-	}
 	type candidate struct {
 		set, member string
-		score       int64
+		score       string
 		hash        *redis.SliceCmd
 	}
 	var list []candidate
 	p := s.client.Pipeline()
+	var failed error
 	for set, cmd := range drawn {
+		if err := cmd.Err(); err != nil {
+			failed = s.classify("prune "+set, err) // the others have their turn
+		}
 		for _, z := range cmd.Val() {
 			member, ok := z.Member.(string)
 			if !ok || s.now().Sub(time.UnixMilli(int64(z.Score))) <= pruneAfter {
@@ -145,11 +149,11 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 			if err != nil {
 				id = member // no workflow has such an ID
 			}
-			list = append(list, candidate{set, member, int64(z.Score), p.HMGet(ctx, s.keys.workflow(id).hash, "seq", "tags")})
+			list = append(list, candidate{set, member, formatScore(z.Score), p.HMGet(ctx, s.keys.workflow(id).hash, "seq", "tags")})
 		}
 	}
 	if len(list) == 0 {
-		return nil
+		return failed
 	}
 	_, _ = p.Exec(ctx) // each command has its own error
 	p = s.client.Pipeline()
@@ -157,7 +161,7 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		if err := c.hash.Err(); lasting(err) {
 			continue // broken, which is not gone
 		} else if err != nil {
-			return classify("prune", err)
+			return s.classify("prune", err)
 		}
 		tag := sets[c.set].tag
 		if v := c.hash.Val(); v[0] != nil && (tag == "" || hasTag(v[1], tag)) {
@@ -170,10 +174,10 @@ func (s *Store) prune(ctx context.Context, sets map[string]draw) error {
 		p.Eval(ctx, unindexSource, keys, c.member, c.score)
 	}
 	if p.Len() == 0 {
-		return nil
+		return failed
 	}
-	_, err = p.Exec(ctx)
-	return classify("prune", err)
+	_, err := p.Exec(ctx)
+	return errors.Join(failed, s.classify("prune", err))
 }
 
 // hasTag reads the hash's tags; of a broken list it says yes.

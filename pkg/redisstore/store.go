@@ -22,7 +22,7 @@ const (
 	DefaultTTLClosed    = 24 * time.Hour
 	DefaultMaxLen       = 1000
 	DefaultMaxProducers = 1000
-	DefaultPingEvery    = 5 * time.Second
+	DefaultPingEvery    = time.Second
 )
 
 // Options configures a [Store]. The zero value of each field is its default.
@@ -70,21 +70,33 @@ func (o Options) withDefaults() Options {
 // Store reads and writes the progress of workflows. It is safe for use by
 // many goroutines.
 type Store struct {
-	client  redis.UniversalClient
-	cluster *redis.ClusterClient // nil unless client is one
-	opts    Options
-	keys    keyspace
-	publish string // PUBLISH or SPUBLISH
-	index   *indexer
-	stats   counters
-	owned   bool             // whether Close closes client
-	now     func() time.Time // for candidate epochs and index scores
+	client   redis.UniversalClient
+	single   *redis.Client        // client, unless it is a cluster's
+	cluster  *redis.ClusterClient // nil unless client is one
+	topology *topology            // nil unless cluster is set
+	opts     Options
+	keys     keyspace
+	publish  string // PUBLISH or SPUBLISH
+	index    *indexer
+	stats    counters
+	owned    bool             // whether Close closes client
+	now      func() time.Time // for candidate epochs and index scores
 }
 
 // New returns a store on a client that the caller keeps and closes. Close the
-// store first.
+// store first. The client is a [redis.Client], also one for Sentinel, or a
+// [redis.ClusterClient].
 func New(c redis.UniversalClient, o Options) *Store {
-	s := &Store{client: c, opts: o.withDefaults(), keys: newKeyspace(o.Prefix), publish: "PUBLISH", now: time.Now}
+	var t *topology
+	if cc, ok := c.(*redis.ClusterClient); ok {
+		t = newTopology(cc.Options())
+	}
+	return newStore(c, t, o)
+}
+
+func newStore(c redis.UniversalClient, t *topology, o Options) *Store {
+	s := &Store{client: c, topology: t, opts: o.withDefaults(), keys: newKeyspace(o.Prefix), publish: "PUBLISH", now: time.Now}
+	s.single, _ = c.(*redis.Client)
 	if cc, ok := c.(*redis.ClusterClient); ok {
 		// On a cluster PUBLISH goes to every node; SPUBLISH stays in its slot.
 		s.cluster, s.publish = cc, "SPUBLISH"
@@ -101,48 +113,57 @@ func (s *Store) Client() redis.UniversalClient { return s.client }
 // and closes the connections if [Open] made them. Close subscriptions first.
 func (s *Store) Close() error {
 	s.index.stop()
+	var err error
 	if s.owned {
-		return s.client.Close()
+		err = s.client.Close()
 	}
-	return nil
+	if s.topology != nil {
+		s.topology.close()
+	}
+	return err
 }
 
 // Ping reports whether Redis answers; on a cluster, every master.
 func (s *Store) Ping(ctx context.Context) error {
 	if s.cluster != nil {
-		return classify("ping", s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		return s.classify("ping", s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 			return c.Ping(ctx).Err()
 		}))
 	}
-	return classify("ping", s.client.Ping(ctx).Err())
+	return s.classify("ping", s.client.Ping(ctx).Err())
 }
 
 // CheckServer reports a server that the contract does not work on: older than
-// Redis 7 on a cluster (sharded pub/sub) or 6.2 elsewhere, or one that may
-// evict keys. A server that does not tell is let through with a warning.
+// Redis 7 on a cluster (sharded pub/sub) or 6.2 elsewhere, one that may evict
+// keys, or a cluster that [Open] has taken for a single server because it was
+// away. A server that does not tell is let through with a warning.
 func (s *Store) CheckServer(ctx context.Context) error {
-	check := func(ctx context.Context, c *redis.Client) error {
-		info, err := c.Info(ctx, "server", "memory").Result()
-		if err != nil {
-			if _, refused := err.(redis.Error); refused {
-				s.opts.Logger.WarnContext(ctx, "the Redis server does not answer INFO; its version and eviction policy are not checked", "error", err)
-				return nil
-			}
-			return classify("check the Redis server", err)
-		}
-		if v := infoField(info, "redis_version"); v != "" && !atLeast(v, s.cluster != nil) {
-			return fmt.Errorf("the Redis server has version %s; needed is 6.2, or 7.0 on a cluster", v)
-		}
-		if p := infoField(info, "maxmemory_policy"); p != "" && p != "noeviction" {
-			return fmt.Errorf("the Redis server may evict keys (maxmemory-policy is %s), which loses progress; set it to noeviction", p)
-		}
-		return nil
-	}
 	if s.cluster != nil {
-		return s.cluster.ForEachMaster(ctx, check)
+		return s.cluster.ForEachMaster(ctx, s.checkServer)
 	}
 	if c, ok := s.client.(*redis.Client); ok {
-		return check(ctx, c)
+		return s.checkServer(ctx, c)
+	}
+	return nil
+}
+
+func (s *Store) checkServer(ctx context.Context, c *redis.Client) error {
+	// All of it: before Redis 7, INFO takes one section at most.
+	info, err := c.Info(ctx).Result()
+	if err != nil {
+		if _, refused := err.(redis.Error); !refused {
+			return s.classify("check the Redis server", err)
+		}
+		s.opts.Logger.WarnContext(ctx, "the Redis server does not answer INFO; its version and eviction policy are not checked", "error", err)
+	}
+	if s.cluster == nil && isCluster(ctx, c) {
+		return errCluster
+	}
+	if v := infoField(info, "redis_version"); v != "" && !atLeast(v, s.cluster != nil) {
+		return fmt.Errorf("the Redis server has version %s; needed is 6.2, or 7.0 on a cluster", v)
+	}
+	if p := infoField(info, "maxmemory_policy"); p != "" && p != "noeviction" {
+		return fmt.Errorf("the Redis server may evict keys (maxmemory-policy is %s), which loses progress; set it to noeviction", p)
 	}
 	return nil
 }
@@ -170,14 +191,25 @@ func atLeast(version string, cluster bool) bool {
 	return a > 6 || a == 6 && b >= 2
 }
 
+// errCluster: a client for one server talks to a node of a cluster.
+var errCluster = errors.New("the Redis server is part of a cluster, which could not be seen when the program started; start it again, or name the cluster as redis+cluster:// in the URL")
+
 // classify wraps an error of the client. What may pass when the call is made
 // again wraps [progress.ErrUnavailable] too.
-func classify(what string, err error) error {
+func (s *Store) classify(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if s.cluster == nil && redis.HasErrorPrefix(err, "MOVED") {
+		return fmt.Errorf("%s: %w: %w", what, errCluster, err)
+	}
 	if lasting(err) {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if answer := redis.Error(nil); s.cluster != nil && !errors.As(err, &answer) {
+		// The client looks for a master's successor only when a node tells it
+		// to, and one that is away tells nothing.
+		s.cluster.ReloadState(context.Background())
 	}
 	return fmt.Errorf("%s: %w: %w", what, progress.ErrUnavailable, err)
 }
@@ -210,7 +242,8 @@ type Stats struct {
 	Appends, Events, Duplicates int64
 	// Refused counts refused appends by reason.
 	Superseded, Closed, Reopened, UnknownRun, ProducersFull int64
-	// Unavailable counts appends that failed without an answer.
+	// Unavailable counts appends that failed and may succeed when they are
+	// repeated: without an answer, or with one that passes, such as OOM.
 	Unavailable int64
 	// Lost counts the events that producers said they could not write.
 	Lost int64
@@ -223,9 +256,10 @@ type Stats struct {
 	IndexWrites, IndexErrors, IndexDropped, IndexForgotten int64
 	// Messages were received by subscriptions; Unwanted ones arrived for a
 	// topic just removed. Reconnects counts connections that were lost,
-	// Rerouted topics that moved to another node, Resyncs topics told to
-	// read, PongsMissed connections taken for dead.
-	Messages, Unwanted, Reconnects, Rerouted, Resyncs, PongsMissed int64
+	// Rerouted topics that looked for their node anew, Resyncs topics told to
+	// read, PongsMissed connections taken for dead, SubscribeRefused commands
+	// that a node answered with an error other than that the slot has moved.
+	Messages, Unwanted, Reconnects, Rerouted, Resyncs, PongsMissed, SubscribeRefused int64
 }
 
 type counters struct {
@@ -234,7 +268,7 @@ type counters struct {
 	unavailable, lost, publishFailed                        atomic.Int64
 	indexWrites, indexErrors, indexDropped, indexForgotten  atomic.Int64
 	messages, unwanted, reconnects, rerouted, resyncs       atomic.Int64
-	pongsMissed                                             atomic.Int64
+	pongsMissed, subscribeRefused                           atomic.Int64
 }
 
 // Stats returns the counts so far.
@@ -249,5 +283,6 @@ func (s *Store) Stats() Stats {
 		IndexForgotten: c.indexForgotten.Load(),
 		Messages:       c.messages.Load(), Unwanted: c.unwanted.Load(), Reconnects: c.reconnects.Load(),
 		Rerouted: c.rerouted.Load(), Resyncs: c.resyncs.Load(), PongsMissed: c.pongsMissed.Load(),
+		SubscribeRefused: c.subscribeRefused.Load(),
 	}
 }

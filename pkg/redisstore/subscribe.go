@@ -12,25 +12,24 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
-// Sink takes what a subscription receives. Its methods are called one at a
-// time per topic, from the loop that reads the connection, so they must not
-// block.
+// Sink takes what a subscription receives. Its methods are called from the
+// loops that read the connections, so they must not block. Messages of one
+// topic come one at a time; a Resync may come beside them.
 type Sink interface {
 	// Message hands over one published message: for a workflow an event in
 	// wire form, for a tag a summary. The sink may keep data.
 	Message(t progress.Topic, data []byte)
 	// Resync says that messages of the topic may have been missed: the
-	// connection was lost, or the topic has moved to another node. The
-	// subscription is in place again; read the stream.
+	// connection was lost, the topic has moved to another node, or it is
+	// about to. The subscription is in place again, or still; read the
+	// stream.
 	Resync(t progress.Topic)
 }
 
-// The waits between attempts to connect again.
+// The waits between attempts to connect to a node again.
 const (
 	minBackoff = 20 * time.Millisecond
-	maxBackoff = 2 * time.Second
-	// rerouteAfter is how long topics wait whose slot has moved.
-	rerouteAfter = 100 * time.Millisecond
+	maxBackoff = 250 * time.Millisecond
 )
 
 // errRemoved and errStopped end an Add that waits.
@@ -43,43 +42,60 @@ var (
 // primary behind Sentinel, takes one connection; a cluster takes one per node
 // that owns a topic's slot, with sharded pub/sub.
 //
-// Goroutines: one router, which finds each topic's node; per connection
-// ("link") one reader, which owns its life, and one writer. Close ends all.
+// Goroutines: one router, which finds each topic's node; on a cluster one
+// watcher, which asks the masters once a second who has which slot; per
+// connection ("link") one reader, which owns its life, and one writer. Close
+// ends all.
 type Subscription struct {
-	store  *Store
-	sink   Sink
-	ctx    context.Context // ended by Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	wake   chan struct{} // tells the router; one pending wake-up is enough
+	store   *Store
+	sink    Sink
+	ctx     context.Context // ended by Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	wake    chan struct{} // tells the router; one pending wake-up is enough
+	recheck chan struct{} // tells the watcher, likewise
 
-	mu       sync.Mutex
-	closed   bool
-	topics   map[string]*topicState // by channel
-	pending  map[string]*topicState // those without a link
-	links    map[string]*link       // by node; "" on a single server
-	failures int                    // of links, since one last worked
-	hold     time.Time              // the router waits until then: slots are moving
+	mu      sync.Mutex
+	closed  bool
+	topics  map[string]*topicState // by channel
+	pending map[string]*topicState // those without a link
+	links   map[string]*link       // by node; "" on a single server
+	trouble map[string]*trouble    // by node, of those that failed last
+	layout  *layout                // nil unless a cluster's is known
+}
+
+// trouble is what happened to a node since it last confirmed anything.
+type trouble struct {
+	failures int
+	retryAt  time.Time
 }
 
 // topicState is a topic that is wanted. The subscription's mutex guards it.
 type topicState struct {
 	topic     progress.Topic
 	channel   string
+	slot      int           // on a cluster only
 	link      *link         // nil while pending
 	confirmed chan struct{} // closed with the first confirmation
 	removed   chan struct{} // closed by Remove and Close
 	resync    bool          // it was confirmed before, by a link now lost
+	refusals  int           // in a row, by a node that takes no subscription
+	retryAt   time.Time     // while pending: not before
 }
 
 // Subscribe returns a subscription without topics. Close it before the store.
 func (s *Store) Subscribe(sink Sink) *Subscription {
 	ctx, cancel := context.WithCancel(context.Background())
 	sub := &Subscription{
-		store: s, sink: sink, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
-		topics: map[string]*topicState{}, pending: map[string]*topicState{}, links: map[string]*link{},
+		store: s, sink: sink, ctx: ctx, cancel: cancel,
+		wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
+		topics: map[string]*topicState{}, pending: map[string]*topicState{},
+		links: map[string]*link{}, trouble: map[string]*trouble{},
 	}
 	sub.wg.Go(sub.route)
+	if s.cluster != nil {
+		sub.wg.Go(sub.watch)
+	}
 	return sub
 }
 
@@ -90,6 +106,9 @@ func (sub *Subscription) Add(ctx context.Context, t progress.Topic) error {
 	if err := checkTopic(t); err != nil {
 		return err
 	}
+	if sub.store.single == nil && sub.store.cluster == nil {
+		return fmt.Errorf("%w: a %T cannot subscribe; give New a redis.Client or a redis.ClusterClient", progress.ErrInvalid, sub.store.client)
+	}
 	channel := sub.store.keys.channel(t)
 	sub.mu.Lock()
 	if sub.closed {
@@ -98,7 +117,10 @@ func (sub *Subscription) Add(ctx context.Context, t progress.Topic) error {
 	}
 	ts := sub.topics[channel]
 	if ts == nil {
-		ts = &topicState{topic: t, channel: channel, confirmed: make(chan struct{}), removed: make(chan struct{})}
+		ts = &topicState{
+			topic: t, channel: channel, slot: slotOf(channel),
+			confirmed: make(chan struct{}), removed: make(chan struct{}),
+		}
 		sub.topics[channel] = ts
 		sub.pending[channel] = ts
 	}
@@ -166,9 +188,11 @@ func (sub *Subscription) Close() error {
 	return nil
 }
 
-func (sub *Subscription) wakeRouter() {
+func (sub *Subscription) wakeRouter() { signal(sub.wake) }
+
+func signal(c chan struct{}) {
 	select {
-	case sub.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -176,19 +200,9 @@ func (sub *Subscription) wakeRouter() {
 // route gives every pending topic to the link of its node, and makes links.
 func (sub *Subscription) route() {
 	for {
-		sub.mu.Lock()
-		hold := time.Until(sub.hold)
-		sub.mu.Unlock()
-		if hold > 0 {
-			select {
-			case <-time.After(hold):
-			case <-sub.ctx.Done():
-				return
-			}
-		}
 		var retry <-chan time.Time
-		if !sub.assign() {
-			retry = time.After(sub.backoff())
+		if next := sub.assign(); !next.IsZero() {
+			retry = time.After(time.Until(next))
 		}
 		select {
 		case <-sub.wake:
@@ -199,86 +213,63 @@ func (sub *Subscription) route() {
 	}
 }
 
-func (sub *Subscription) backoff() time.Duration {
+// assign routes what is pending, all at once, so that a link's writer sees
+// together what goes into one command. It returns when to come again; zero
+// where nothing is left over that time would help.
+func (sub *Subscription) assign() (next time.Time) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	sub.failures++
-	return min(minBackoff<<min(sub.failures, 10), maxBackoff)
-}
-
-// assign routes what is pending. It reports whether nothing is left over.
-func (sub *Subscription) assign() bool {
-	sub.mu.Lock()
-	waiting := make([]*topicState, 0, len(sub.pending))
+	now := time.Now()
 	for _, ts := range sub.pending {
-		waiting = append(waiting, ts)
-	}
-	sub.mu.Unlock()
-	ok := true
-	for _, ts := range waiting {
-		node, client, err := sub.store.owner(sub.ctx, ts.channel)
-		if err != nil {
-			sub.store.opts.Logger.Warn("no node is known for a topic; will try again", "channel", ts.channel, "error", err)
-			ok = false
+		node, at := "", ts.retryAt
+		if sub.store.cluster != nil {
+			if node = sub.layout.of(ts.slot); node == "" {
+				signal(sub.recheck) // a new layout wakes the router
+				continue
+			}
+		}
+		if t := sub.trouble[node]; t != nil && t.retryAt.After(at) {
+			at = t.retryAt
+		}
+		if at.After(now) {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
 			continue
 		}
-		sub.give(ts, node, client)
+		sub.give(ts, node)
 	}
-	return ok
+	return next
 }
 
-// owner returns the node on which a channel is published. On a single server
-// that is the store's own client.
-func (s *Store) owner(ctx context.Context, channel string) (string, subscriber, error) {
-	if s.cluster == nil {
-		return "", s.client, nil
-	}
-	c, err := s.cluster.MasterForKey(ctx, channel)
-	if err != nil {
-		return "", nil, err
-	}
-	return c.Options().Addr, c, nil
-}
-
-// subscriber is the part of a client that a link needs.
-type subscriber interface {
-	Subscribe(ctx context.Context, channels ...string) *redis.PubSub
-}
-
-func (sub *Subscription) give(ts *topicState, node string, client subscriber) {
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	if sub.pending[ts.channel] != ts || sub.closed {
-		return
-	}
+// give is called with the mutex held.
+func (sub *Subscription) give(ts *topicState, node string) {
 	delete(sub.pending, ts.channel)
 	l := sub.links[node]
 	if l == nil {
-		l = newLink(sub, node, client)
+		l = newLink(sub, node)
 		sub.links[node] = l
 		sub.wg.Go(l.read)
 	}
 	ts.link = l
-	l.enqueue(op{channel: ts.channel, subscribe: true})
+	l.enqueue(op{channel: ts.channel, ts: ts})
 }
 
-// confirm notes that Redis has confirmed a channel on a link, and reports
-// what to tell the sink.
+// confirm notes that Redis has confirmed a channel on a link, and tells the
+// sink if it was confirmed before.
 func (sub *Subscription) confirm(l *link, channel string) {
 	sub.mu.Lock()
-	sub.failures = 0
-	l.subscribing[channel]--
-	done := l.subscribing[channel] <= 0
-	if done {
-		delete(l.subscribing, channel)
+	delete(sub.trouble, l.node)
+	ts, passed := l.confirmed(channel)
+	for _, c := range passed {
+		sub.giveBack(l, c)
 	}
-	ts := sub.topics[channel]
-	if ts == nil || ts.link != l || !done {
+	if ts == nil || sub.topics[channel] != ts || ts.link != l {
 		sub.mu.Unlock()
 		return // removed meanwhile, or added again: a later confirmation counts
 	}
 	resync := ts.resync
-	ts.resync = true
+	ts.resync, ts.refusals = true, 0
 	select {
 	case <-ts.confirmed:
 	default:
@@ -296,50 +287,64 @@ func (sub *Subscription) confirm(l *link, channel string) {
 func (sub *Subscription) unconfirm(l *link, channel string) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if l.unsubscribing[channel] > 0 {
-		if l.unsubscribing[channel]--; l.unsubscribing[channel] == 0 {
-			delete(l.unsubscribing, channel)
-		}
+	if l.unconfirmed(channel) {
 		return
 	}
 	if ts := sub.topics[channel]; ts != nil && ts.link == l {
-		sub.reroute(ts)
+		sub.reroute(ts, rerouteAfter)
 	}
 }
 
-// moved notes that a node has refused a slot (MOVED): what is to be
-// subscribed there looks for its new node.
-func (sub *Subscription) moved(l *link, slot int) {
+// refused notes that a node has answered a command of the link with an error:
+// the slot has moved, the cluster is down, the user may not. The command's
+// topics try again, and the link goes on. It reports false if no command was
+// waiting.
+func (sub *Subscription) refused(l *link, answer redis.Error) bool {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	for channel := range l.subscribing {
-		if slotOf(channel) != slot {
+	_, moved := movedSlot(answer)
+	c := l.failed(answer)
+	if c == nil {
+		return moved // an answer to what a pushed sunsubscribe has settled
+	}
+	if moved {
+		sub.giveBack(l, c)
+		return true
+	}
+	if !c.subscribe {
+		return true
+	}
+	sub.store.stats.subscribeRefused.Add(1)
+	for channel, ts := range c.waiting {
+		if sub.topics[channel] != ts || ts.link != l {
 			continue
 		}
-		delete(l.subscribing, channel)
-		if ts := sub.topics[channel]; ts != nil && ts.link == l {
-			sub.reroute(ts)
+		if ts.refusals++; ts.refusals == 1 {
+			sub.store.opts.Logger.Warn("a node takes no subscription; will try again", "node", l.node, "channel", channel, "error", answer)
+		}
+		sub.reroute(ts, maxBackoff)
+	}
+	return true
+}
+
+// giveBack has the topics of a command look for their node anew. It is called
+// with the mutex held.
+func (sub *Subscription) giveBack(l *link, c *command) {
+	for channel, ts := range c.waiting {
+		if ts != nil && sub.topics[channel] == ts && ts.link == l {
+			sub.reroute(ts, rerouteAfter)
 		}
 	}
 }
 
 // reroute is called with the mutex held.
-func (sub *Subscription) reroute(ts *topicState) {
+func (sub *Subscription) reroute(ts *topicState, after time.Duration) {
 	sub.store.stats.rerouted.Add(1)
 	ts.link = nil
+	ts.retryAt = time.Now().Add(after)
 	sub.pending[ts.channel] = ts
-	sub.reload()
-	// The client learns the slots anew in the background; asking at once
-	// would only name the same node again.
-	sub.hold = time.Now().Add(rerouteAfter)
+	signal(sub.recheck)
 	sub.wakeRouter()
-}
-
-// reload makes the client learn the cluster's slots anew.
-func (sub *Subscription) reload() {
-	if sub.store.cluster != nil {
-		sub.store.cluster.ReloadState(sub.ctx)
-	}
 }
 
 // topic returns the topic of a channel if it is wanted from this link.
@@ -354,7 +359,7 @@ func (sub *Subscription) topic(l *link, channel string) (progress.Topic, bool) {
 }
 
 // drop forgets a link that has ended; its topics look for a new one.
-func (sub *Subscription) drop(l *link) {
+func (sub *Subscription) drop(l *link, err error) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if sub.links[l.node] == l {
@@ -366,4 +371,18 @@ func (sub *Subscription) drop(l *link) {
 			sub.pending[channel] = ts
 		}
 	}
+	sub.wakeRouter()
+	if sub.ctx.Err() != nil || l.retired {
+		return
+	}
+	sub.store.stats.reconnects.Add(1)
+	t := sub.trouble[l.node]
+	if t == nil {
+		t = &trouble{}
+		sub.trouble[l.node] = t
+		sub.store.opts.Logger.Warn("a subscription's connection ended; connecting again", "node", l.node, "error", err)
+	}
+	t.failures++
+	t.retryAt = time.Now().Add(min(minBackoff<<min(t.failures, 10), maxBackoff))
+	signal(sub.recheck)
 }

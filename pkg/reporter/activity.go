@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
@@ -33,10 +34,14 @@ type ActivityReporter struct {
 	buffer   buffer
 	finished bool
 	refused  error // why the store takes nothing more of this execution
-	state    progressState
-	steps    map[string]*stepState
-	tags     []string
-	flushes  []chan error
+	over     error // why nothing more is written, though the activity goes on
+	// since is when the activity ended: the bound on retries of all that was
+	// pending counts from then. The zero time: it goes on.
+	since   time.Time
+	state   progressState
+	steps   map[string]*stepState
+	tags    []string
+	flushes []chan error
 
 	// Used by run only.
 	next   int64 // number of the next event
@@ -151,8 +156,15 @@ func (a *ActivityReporter) Flush(ctx context.Context) error {
 		case err := <-done:
 			return err
 		default:
-			return nil
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, err := range []error{a.failed, a.refused, a.over} {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	case <-ctx.Done():
 		// What went wrong is told to a flush that still waits.
 		a.mu.Lock()
@@ -268,6 +280,10 @@ func (a *ActivityReporter) do(f func()) {
 	}
 	if a.refused != nil {
 		a.r.count.refused.Add(1)
+		return
+	}
+	if a.over != nil {
+		a.lost(1)
 		return
 	}
 	f()

@@ -32,7 +32,7 @@ func TestActivityTimeout(t *testing.T) {
 	}
 	e.worker(func(r worker.Registry) { r.RegisterWorkflowWithOptions(wf, workflow.RegisterOptions{Name: "wf"}) })
 	run := e.execute(client.StartWorkflowOptions{}, "wf")
-	closed := e.theEnd(run.GetID(), run.GetRunID(), progress.StatusFailed, soon)
+	closed := e.theEnd(run.GetID(), progress.StatusFailed, soon)
 	if !strings.Contains(closed.Error, "timeout") {
 		t.Errorf("error = %q", closed.Error)
 	}
@@ -85,7 +85,7 @@ func TestActivityEndsElsewhere(t *testing.T) {
 	if err := e.client.CompleteActivityByID(t.Context(), "default", run.GetID(), "", pendingID, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusFailed, soon)
+	e.theEnd(run.GetID(), progress.StatusFailed, soon)
 	events := e.events(run.GetID())
 	for step, want := range map[string]string{
 		"pending": "running 1, completed 0", "quiet": "completed 0", "quiet#2": "failed 0",
@@ -157,7 +157,7 @@ func TestActivityReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
+	e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 	got := strings.Join(begun(stepEvents(e.events(run.GetID()), "It")), ", ")
 	want := "running 1, failed 1, running 2, failed 2, running 1, completed 1"
 	if got != want {

@@ -59,7 +59,8 @@ func (r *Reporter) newActivity(ctx context.Context, info activity.Info, h header
 	a := &ActivityReporter{
 		r: r,
 		id: &identity{
-			workflowID: info.WorkflowExecution.ID, runID: h.Run, workflowType: h.WorkflowType, time: h.runTime(), chain: h.Chain,
+			workflowID: info.WorkflowExecution.ID, runID: h.Run, workflowType: h.WorkflowType, time: h.runTime(),
+			chain: h.Chain, first: h.Chain, reset: h.Reset,
 		},
 		producer: redisstore.Producer{
 			Name:    "a/" + h.Run + "/" + info.ActivityID,
@@ -95,10 +96,16 @@ func (a *ActivityReporter) finish(err error) {
 		a.mu.Unlock()
 		return
 	}
-	a.finished = true
+	a.finished, a.since = true, time.Now()
 	// An activity that somebody else completes is still running.
 	pending := errors.Is(err, activity.ErrResultPending)
-	if a.step != "" && !pending {
+	switch {
+	case a.step == "" || pending:
+	case a.refused != nil:
+		a.r.count.refused.Add(1)
+	case a.over != nil:
+		a.lost(1)
+	default:
 		status, text := outcomeOfActivity(err)
 		a.endLocked(a.step, status, text)
 	}

@@ -15,7 +15,7 @@ const bytesPerWrite = 256 << 10
 func (a *ActivityReporter) run(ctx context.Context) {
 	// What an activity before this one reported is older: written later, it
 	// would stand as the newest state.
-	waitSettled(ctx, a.earlier, a.r.opt.retryFor)
+	waitSettled(ctx, a.earlier, a.r.opt.settleFor())
 	a.earlier = nil
 	var last time.Time
 	for {
@@ -31,9 +31,26 @@ func (a *ActivityReporter) run(ctx context.Context) {
 			break
 		}
 	}
+	a.stop()
 	close(a.ended)
 	a.r.settling.remove(a)
 	a.leave(ctx)
+}
+
+var errStopped = errors.New("reporter: it was stopped before this was written")
+
+// stop counts what nobody will write any more: where the reporter was stopped
+// under an activity that goes on, also all that this still says.
+func (a *ActivityReporter) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.finished {
+		a.over = errStopped
+	}
+	if n := a.buffer.drop(); n > 0 {
+		a.lost(n)
+		a.over = errStopped
+	}
 }
 
 // waitForWork returns when there is something to write and the interval since
@@ -70,11 +87,20 @@ func (a *ActivityReporter) waitForWork(ctx context.Context, last time.Time) (end
 // errDropped is what a flush learns when a buffer was full.
 var errDropped = errors.New("reporter: more was reported than could be held, and some of it was dropped")
 
-// writeAll writes what is pending, and answers those who wait for it.
+// writeAll writes what is pending, and answers those who wait for it. Unless
+// somebody does, what is reported meanwhile is left to the next write, so that
+// an activity which reports without a pause has one in each interval.
 func (a *ActivityReporter) writeAll(ctx context.Context) error {
 	var failed error
+	a.mu.Lock()
+	until := a.buffer.end()
+	a.mu.Unlock()
 	for {
 		a.mu.Lock()
+		if a.buffer.taken >= until && a.buffer.taken < a.buffer.end() && len(a.flushes) == 0 && !a.finished {
+			a.mu.Unlock()
+			return failed
+		}
 		events := a.buffer.take(batchMax, bytesPerWrite)
 		jump := int64(0)
 		if len(a.buffer.entries) == 0 {
@@ -99,9 +125,17 @@ func (a *ActivityReporter) writeAll(ctx context.Context) error {
 			}
 			return failed
 		}
+		since := a.since
 		a.mu.Unlock()
 
-		err := a.r.write(ctx, &batch{id: a.id, producer: a.producer, number: a.next, events: events})
+		var err error
+		if failed != nil && !since.IsZero() && time.Since(since) > a.r.opt.retryFor {
+			// Others wait for the end of this backlog, and no longer than that.
+			err = failed
+			a.lost(int64(len(events)))
+		} else {
+			err = a.r.write(ctx, &batch{id: a.id, producer: a.producer, number: a.next, events: events, since: since})
+		}
 		a.next += int64(len(events)) + jump
 		if err != nil {
 			failed, a.failed = err, err

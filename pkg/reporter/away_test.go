@@ -56,7 +56,7 @@ func TestRedisAway(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	comeBack(t, t.Context(), server, store)
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
+	e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 	events := e.events(run.GetID())
 	if events[0].Epoch == epoch {
 		t.Error("a new stream has the old one's epoch")

@@ -43,6 +43,9 @@ type places struct {
 // overhead is what an event weighs beside its text.
 const overhead = 200
 
+// end returns how many entries there have ever been.
+func (b *buffer) end() int { return b.taken + len(b.entries) }
+
 // at returns the entry at the place, or nil if it has been taken.
 func (b *buffer) at(place int) *entry {
 	if i := place - 1 - b.taken; i >= 0 {
@@ -67,7 +70,7 @@ func (b *buffer) step(name string) *places {
 func (b *buffer) push(e entry) int {
 	b.entries = append(b.entries, e)
 	b.bytes += e.size
-	return b.taken + len(b.entries)
+	return b.end()
 }
 
 // addState takes over an event that carries a whole state. It reports whether
@@ -174,4 +177,12 @@ func (b *buffer) take(n, bytes int) []progress.Event {
 		clear(b.steps) // all places are in the past
 	}
 	return events
+}
+
+// drop forgets everything, and returns how many events it was. What did not
+// fit has been counted before.
+func (b *buffer) drop() int64 {
+	n := len(b.entries)
+	*b = buffer{recordsMax: b.recordsMax, bytesMax: b.bytesMax}
+	return int64(n)
 }

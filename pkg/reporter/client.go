@@ -17,7 +17,8 @@ const queuedFor = 200 * time.Millisecond
 
 // ClientInterceptor returns an interceptor for clients that start workflows:
 // after a start it notes that the run is queued, so that it shows before any
-// worker takes it. The start never fails for it, and waits 200 ms at most.
+// worker takes it. The start never fails for it, and waits 200 ms at most. An
+// update with start notes nothing: it returns when a worker has the run.
 func ClientInterceptor(store Store) interceptor.ClientInterceptor {
 	return &clientInterceptor{store: store}
 }

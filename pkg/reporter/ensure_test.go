@@ -12,32 +12,28 @@ import (
 	"github.com/runcast/runcast/pkg/reporter"
 )
 
-// EnsureReconciler may be called by everyone who starts, and brings the one
-// schedule in line. Not parallel: the other tests use that schedule.
+// EnsureReconciler may be called by everyone who starts, and brings the task
+// queue's schedule in line. That of another queue stays as it is.
 func TestEnsureReconciler(t *testing.T) {
+	t.Parallel()
 	c := testenv.Temporal(t)
-	handle := c.ScheduleClient().GetHandle(t.Context(), reporter.ReconcilerID)
-	defer func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := handle.Delete(ctx); err != nil {
-			t.Error(err)
-		}
-		if shared.queue == "" {
-			return
-		}
-		// With -count the others have set it up before.
-		if err := reporter.EnsureReconciler(ctx, c, shared.queue, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	queue := testenv.Prefix(t)
+	for _, q := range []string{queue + "a", queue + "b"} {
+		defer func() {
+			if err := c.ScheduleClient().GetHandle(context.WithoutCancel(t.Context()), reporter.ReconcilerID(q)).Delete(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
 	for _, tc := range []struct {
 		queue string
 		every time.Duration
-	}{{"a", 0}, {"a", 0}, {"a", time.Minute}, {"b", time.Minute}} {
+	}{{"a", 0}, {"a", 0}, {"a", time.Minute}, {"b", time.Hour}, {"a", time.Minute}} {
+		tc.queue = queue + tc.queue
 		if err := reporter.EnsureReconciler(t.Context(), c, tc.queue, tc.every); err != nil {
 			t.Fatal(err)
 		}
-		d, err := handle.Describe(t.Context())
+		d, err := c.ScheduleClient().GetHandle(t.Context(), reporter.ReconcilerID(tc.queue)).Describe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,5 +51,12 @@ func TestEnsureReconciler(t *testing.T) {
 		if s.Policy.Overlap != enumspb.SCHEDULE_OVERLAP_POLICY_SKIP {
 			t.Errorf("rounds may overlap: %v", s.Policy.Overlap)
 		}
+	}
+	d, err := c.ScheduleClient().GetHandle(t.Context(), reporter.ReconcilerID(queue+"b")).Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if every := d.Schedule.Spec.Intervals[0].Every; every != time.Hour {
+		t.Errorf("the other queue's schedule runs every %v", every)
 	}
 }

@@ -2,6 +2,7 @@ package reporter_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
@@ -31,6 +34,37 @@ var shared struct {
 	store      *redisstore.Store
 	reconciler worker.Worker
 	queue      string // the reconciler's
+	ends       *ends
+	updates    *redisstore.Subscription
+}
+
+// ends notes which workflows ran on the shared store, and when their closed
+// events arrived at a subscriber: the clock of whoever wrote an event says
+// nothing of that.
+type ends struct {
+	mu  sync.Mutex
+	ids map[string]map[int64]time.Time // by workflow ID and seq
+}
+
+func (s *ends) Message(topic progress.Topic, data []byte) {
+	now := time.Now()
+	e, err := progress.DecodeEvent(data)
+	if err != nil || e.Type != progress.TypeClosed {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[topic.Name][e.Seq] = now
+}
+
+func (*ends) Resync(progress.Topic) {}
+
+// arrival returns when the event arrived; false: nobody listened.
+func (s *ends) arrival(id string, seq int64) (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.ids[id][seq]
+	return at, ok
 }
 
 func quiet() sdklog.Logger {
@@ -73,6 +107,8 @@ func newEnv(t *testing.T) *env {
 		if err = reporter.EnsureReconciler(ctx, shared.client, queue, 0); err != nil {
 			t.Error(err)
 		}
+		shared.ends = &ends{ids: make(map[string]map[int64]time.Time)}
+		shared.updates = shared.store.Subscribe(shared.ends)
 	})
 	if shared.reconciler == nil {
 		t.Fatal("the shared servers could not be set up")
@@ -80,10 +116,18 @@ func newEnv(t *testing.T) *env {
 	return &env{t, shared.client, shared.store, "queue-" + prefix}
 }
 
-func stopShared() {
+// stopShared stops what all tests use. Before that it looks at every workflow
+// that ran on the shared store once more: late events may have come since its
+// test has ended.
+func stopShared() error {
+	var err error
 	if shared.reconciler != nil {
+		err = oneEndEach()
 		shared.reconciler.Stop()
-		_ = shared.client.ScheduleClient().GetHandle(context.Background(), reporter.ReconcilerID).Delete(context.Background())
+		_ = shared.client.ScheduleClient().GetHandle(context.Background(), reporter.ReconcilerID(shared.queue)).Delete(context.Background())
+	}
+	if shared.updates != nil {
+		shared.updates.Close()
 	}
 	if shared.store != nil {
 		shared.store.Close()
@@ -91,6 +135,74 @@ func stopShared() {
 	if shared.client != nil {
 		shared.client.Close()
 	}
+	return err
+}
+
+// oneEndEach returns an error unless, after one more full round of the
+// reconciler, each chain that has ended has one closed event, which is its
+// last, and none that goes on has any.
+func oneEndEach() error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	run, err := shared.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: shared.queue}, "runcast.Reconciler")
+	if err != nil {
+		return err
+	}
+	var round reporter.Reconciliation
+	if err := run.Get(ctx, &round); err != nil {
+		return fmt.Errorf("the last round: %w", err)
+	}
+	var errs []error
+	for id := range shared.ends.ids {
+		view, err := shared.store.Read(ctx, id, 1, 10_000)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var events []progress.Event
+		for _, raw := range view.Events {
+			e, err := progress.DecodeEvent(raw.Data)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			events = append(events, e)
+		}
+		if err := endsOnce(ctx, id, events); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w:\n%s", id, err, list(events)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func endsOnce(ctx context.Context, id string, events []progress.Event) error {
+	closed := make(map[string]bool)
+	for _, e := range events {
+		if closed[e.Chain] {
+			return fmt.Errorf("event %d comes after the end of its chain", e.Seq)
+		}
+		closed[e.Chain] = e.Type == progress.TypeClosed
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	last := events[len(events)-1]
+	for chain, yes := range closed {
+		if !yes && chain != last.Chain {
+			return fmt.Errorf("chain %s has no end", chain)
+		}
+	}
+	d, err := shared.client.DescribeWorkflowExecution(ctx, id, "")
+	var notFound *serviceerror.NotFound
+	if errors.As(err, &notFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if open := d.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING; open == closed[last.Chain] {
+		return fmt.Errorf("the last chain is closed: %v, and open in Temporal: %v", closed[last.Chain], open)
+	}
+	return nil
 }
 
 // worker starts a worker on the test's queue and stops it with the test.
@@ -121,11 +233,28 @@ func (e *env) execute(o client.StartWorkflowOptions, wf any, args ...any) client
 		o.ID = e.id()
 	}
 	o.TaskQueue = e.queue
+	e.follow(o.ID)
 	run, err := e.client.ExecuteWorkflow(e.t.Context(), o, wf, args...)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	return run
+}
+
+// follow notes the workflow for the checks of its ends.
+func (e *env) follow(id string) {
+	e.t.Helper()
+	if e.store != shared.store {
+		return
+	}
+	shared.ends.mu.Lock()
+	if shared.ends.ids[id] == nil {
+		shared.ends.ids[id] = make(map[int64]time.Time)
+	}
+	shared.ends.mu.Unlock()
+	if err := shared.updates.Add(e.t.Context(), progress.Topic{Kind: progress.TopicWorkflow, Name: id}); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // events returns the workflow's events so far.
@@ -209,8 +338,8 @@ func (e *env) contiguous(events []progress.Event) {
 }
 
 // theEnd waits until the chain is closed and holds the closed event against
-// what Temporal says: there is one, with the status, and it came in time.
-func (e *env) theEnd(id, runID string, status progress.Status, limit time.Duration) progress.Event {
+// what Temporal says: there is one, with the status, and it arrived in time.
+func (e *env) theEnd(id string, status progress.Status, limit time.Duration) progress.Event {
 	e.t.Helper()
 	events := e.awaitClosed(id)
 	closed := closedEvents(events)
@@ -224,13 +353,35 @@ func (e *env) theEnd(id, runID string, status progress.Status, limit time.Durati
 		e.t.Errorf("there are events after closed:\n%s", list(events))
 	}
 	e.contiguous(events)
-	d, err := e.client.DescribeWorkflowExecution(context.WithoutCancel(e.t.Context()), id, runID)
+	e.inTime(closed[0], limit)
+	return closed[0]
+}
+
+// inTime fails unless the closed event has arrived soon enough after its run
+// ended, by Temporal's clock.
+func (e *env) inTime(closed progress.Event, limit time.Duration) {
+	e.t.Helper()
+	d, err := e.client.DescribeWorkflowExecution(context.WithoutCancel(e.t.Context()), closed.WorkflowID, closed.RunID)
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	took := closed[0].Time.Sub(d.GetWorkflowExecutionInfo().GetCloseTime().AsTime())
-	if took > limit {
-		e.t.Errorf("the closed event came %v after the end, want %v", took, limit)
+	e.arrivedAfter(closed, d.GetWorkflowExecutionInfo().GetCloseTime().AsTime(), limit)
+}
+
+// arrivedAfter fails unless the event arrived soon enough after the time.
+func (e *env) arrivedAfter(closed progress.Event, since time.Time, limit time.Duration) {
+	e.t.Helper()
+	at, ok := time.Now(), true // polled just now, where nobody listens
+	if e.store == shared.store {
+		for deadline := at.Add(time.Second); ; time.Sleep(time.Millisecond) {
+			if at, ok = shared.ends.arrival(closed.WorkflowID, closed.Seq); ok || time.Now().After(deadline) {
+				break
+			}
+		}
 	}
-	return closed[0]
+	if !ok {
+		e.t.Errorf("no subscriber has received %s's end", closed.RunID)
+	} else if took := at.Sub(since); took > limit {
+		e.t.Errorf("the closed event arrived %v after the end, want %v", took, limit)
+	}
 }

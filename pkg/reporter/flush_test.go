@@ -138,3 +138,31 @@ func TestFlush(t *testing.T) {
 		}
 	}, WithRetryFor(5*time.Second))
 }
+
+// An activity that reports without a pause has one write in each interval,
+// also when writes take their time.
+func TestReportsWithoutAPause(t *testing.T) {
+	store := &recorder{answer: func(context.Context, redisstore.Append) error {
+		time.Sleep(10 * time.Millisecond)
+		return nil
+	}}
+	reporting(t, store, func(t *testing.T, r *Reporter, a *ActivityReporter) {
+		synctest.Wait()
+		before := len(store.attempts())
+		for i := range 1000 {
+			a.Percent(float64(i) / 10)
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(store.attempts()) - before; n < 15 || n > 22 {
+			t.Errorf("%d writes in a second, want one each 50 ms", n)
+		}
+		if err := a.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all := store.attempts()
+		last := all[len(all)-1].Events
+		if e := last[len(last)-1]; e.Percent == nil || *e.Percent != 99.9 {
+			t.Errorf("the last event is %+v", e)
+		}
+	})
+}

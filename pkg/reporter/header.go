@@ -18,6 +18,8 @@ type header struct {
 	// Chain is the first run's ID.
 	Chain string `json:"chain"`
 	Run   string `json:"run"`
+	// Reset says that a reset made the run.
+	Reset bool `json:"reset,omitzero"`
 	// RunTime is when the run's first live workflow task began, as Temporal
 	// knows it, in Unix milliseconds. It orders the runs of one workflow ID.
 	RunTime int64 `json:"run_time,omitzero"`

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -14,8 +13,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 
-	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
@@ -27,7 +26,9 @@ const workerEnv = "RUNCAST_TEST_WORKER_QUEUE"
 
 func runChildWorker() error {
 	ctx := context.Background()
-	c, err := client.Dial(client.Options{HostPort: os.Getenv("RUNCAST_TEST_TEMPORAL"), Logger: quiet()})
+	c, err := client.Dial(client.Options{HostPort: os.Getenv("RUNCAST_TEST_TEMPORAL"), Logger: quiet(), ConnectionOptions: client.ConnectionOptions{
+		DialOptions: []grpc.DialOption{deaf(os.Getenv(deafEnv))},
+	}})
 	if err != nil {
 		return err
 	}
@@ -35,8 +36,9 @@ func runChildWorker() error {
 	if err != nil {
 		return err
 	}
-	w := worker.New(c, os.Getenv(workerEnv), worker.Options{Plugins: []worker.Plugin{reporter.New(c, store)}})
+	w := worker.New(c, os.Getenv(workerEnv), worker.Options{Plugins: []worker.Plugin{reporter.New(c, store, reporter.WithReconciler(0))}})
 	registerStuck(w, true)
+	registerWork(w)
 	return w.Run(worker.InterruptCh())
 }
 
@@ -68,24 +70,15 @@ func registerStuck(r worker.Registry, stuck bool) {
 
 // kill starts a worker in another process, runs the workflow until its
 // activity has reported, and kills the worker there.
-func (e *env) kill(workflowType string) (id, runID string) {
+func (e *env) kill(workflowType string) (id string) {
 	e.t.Helper()
-	cmd := exec.CommandContext(e.t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+e.queue,
-		"RUNCAST_TEST_TEMPORAL="+testenv.TemporalAddress(e.t), "RUNCAST_TEST_REDIS="+shared.redis, "RUNCAST_TEST_PREFIX="+shared.prefix)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Start(); err != nil {
-		e.t.Fatal(err)
-	}
+	cmd := e.child(shared.prefix, "")
 	run := e.execute(client.StartWorkflowOptions{WorkflowTaskTimeout: 2 * time.Second}, workflowType)
 	e.await(run.GetID(), "report", func(events []progress.Event) bool {
 		return len(only(events, isOutput)) > 0
 	})
-	if err := cmd.Process.Kill(); err != nil {
-		e.t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	return run.GetID(), run.GetRunID()
+	killChild(e.t, cmd)
+	return run.GetID()
 }
 
 func isOutput(e progress.Event) bool { return e.Type == progress.TypeOutput }
@@ -93,9 +86,9 @@ func isOutput(e progress.Event) bool { return e.Type == progress.TypeOutput }
 func TestWorkerKilled(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	id, runID := e.kill("carrying")
+	id := e.kill("carrying")
 	e.worker(func(r worker.Registry) { registerStuck(r, false) })
-	e.theEnd(id, runID, progress.StatusCompleted, soon)
+	e.theEnd(id, progress.StatusCompleted, soon)
 	e.twoExecutions(id, 2)
 }
 
@@ -104,9 +97,9 @@ func TestWorkerKilled(t *testing.T) {
 func TestLocalActivityAgain(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	id, runID := e.kill("carrying locally")
+	id := e.kill("carrying locally")
 	e.worker(func(r worker.Registry) { registerStuck(r, false) })
-	e.theEnd(id, runID, progress.StatusCompleted, soon)
+	e.theEnd(id, progress.StatusCompleted, soon)
 	e.twoExecutions(id, 1)
 }
 

@@ -19,7 +19,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	stopShared()
+	if err := stopShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if code == 0 {
 		if err := goleak.Find(testenv.AfterRedisWasAway()); err != nil {
 			fmt.Fprintln(os.Stderr, err)

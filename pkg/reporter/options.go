@@ -26,6 +26,7 @@ type options struct {
 	// recordsMax and bytesMax bound what one activity holds unwritten.
 	recordsMax, bytesMax int
 	reconciler           bool
+	noErrors             bool
 	rate                 float64
 }
 
@@ -35,7 +36,7 @@ func defaultOptions() options {
 		interval:   50 * time.Millisecond,
 		retryFor:   30 * time.Second,
 		flushFor:   time.Second,
-		stopFor:    5 * time.Second,
+		stopFor:    3 * time.Second,
 		confirmFor: 10 * time.Second,
 		confirmMax: 200,
 		queueMax:   10_000,
@@ -44,6 +45,10 @@ func defaultOptions() options {
 		rate:       50,
 	}
 }
+
+// settleFor bounds how long others wait for the last reports of an activity:
+// until its retries are over, with the last call.
+func (o *options) settleFor() time.Duration { return o.retryFor + callFor }
 
 // WithLogger sets where trouble is logged; the default is [slog.Default].
 // Progress itself is never logged.
@@ -54,7 +59,8 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
 
 // WithRetryFor bounds how long an append is retried before its events are
-// dropped and counted as lost; the default is 30 s.
+// dropped and counted as lost; the default is 30 s. For all that is still to
+// be written when an activity ends, the bound counts from then.
 func WithRetryFor(d time.Duration) Option { return func(o *options) { o.retryFor = d } }
 
 // WithFlushFor bounds how long the end of an activity waits until its last
@@ -76,6 +82,11 @@ func WithConfirm(wait time.Duration, most int) Option {
 func WithBuffer(records, bytes int) Option {
 	return func(o *options) { o.recordsMax, o.bytesMax = records, bytes }
 }
+
+// WithoutErrors leaves out the texts of errors: of failed activities and
+// steps, and of how runs ended, the reasons of terminations too. By default
+// they are written as they are, also where the client encrypts failures.
+func WithoutErrors() Option { return func(o *options) { o.noErrors = true } }
 
 // WithReconciler registers the reconciler's workflow and activity on the
 // workers that use the reporter; see [EnsureReconciler]. The rate bounds its

@@ -15,15 +15,23 @@ import (
 // goroutine of its own writes them.
 type queue struct {
 	r     *Reporter
-	slots chan struct{} // bounds the appends under way
+	slots chan struct{} // bounds the calls to the store under way
 
 	mu sync.Mutex
 	// pending holds an entry for each workflow ID whose goroutine runs.
-	pending map[string][]*batch
+	pending map[string]*backlog
 	n       int // events in pending and under way
 }
 
-// writersMax bounds how many workflows' events are written at once.
+// backlog is what of one workflow ID is still to be written.
+type backlog struct {
+	batches []*batch
+	done    chan struct{} // closed when all of it is written or given up
+}
+
+// writersMax bounds how many workflows' events are written at once. One that
+// waits, to try again or for something else, does not count: a part of the
+// store that is away holds up nobody else.
 const writersMax = 32
 
 // batchMax bounds the events of one append.
@@ -32,12 +40,12 @@ const batchMax = 100
 func (q *queue) init(r *Reporter) {
 	q.r = r
 	q.slots = make(chan struct{}, writersMax)
-	q.pending = make(map[string][]*batch)
+	q.pending = make(map[string]*backlog)
 }
 
 // put takes over b.
 func (q *queue) put(b *batch) {
-	b.since = time.Now()
+	b.since, b.slots = time.Now(), q.slots
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.n+len(b.events) > q.r.opt.queueMax {
@@ -45,13 +53,33 @@ func (q *queue) put(b *batch) {
 		return
 	}
 	q.n += len(b.events)
-	list, running := q.pending[b.id.workflowID]
-	if len(list) > 0 && list[len(list)-1].join(b) {
+	l := q.pending[b.id.workflowID]
+	if l == nil {
+		l = &backlog{batches: []*batch{b}, done: make(chan struct{})}
+		q.pending[b.id.workflowID] = l
+		q.r.tasks.start(func(ctx context.Context) { q.drain(ctx, b.id.workflowID, l) })
 		return
 	}
-	q.pending[b.id.workflowID] = append(list, b)
-	if !running {
-		q.r.tasks.start(func(ctx context.Context) { q.drain(ctx, b.id.workflowID) })
+	if n := len(l.batches); n == 0 || !l.batches[n-1].join(b) {
+		l.batches = append(l.batches, b)
+	}
+}
+
+// wait returns when nothing of the workflow ID is to be written any more, or
+// the bound is over.
+func (q *queue) wait(ctx context.Context, workflowID string, bound time.Duration) {
+	q.mu.Lock()
+	l := q.pending[workflowID]
+	q.mu.Unlock()
+	if l == nil {
+		return
+	}
+	t := time.NewTimer(bound)
+	defer t.Stop()
+	select {
+	case <-l.done:
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -66,29 +94,28 @@ func (b *batch) join(next *batch) bool {
 }
 
 // drain writes the workflow's events until there are none.
-func (q *queue) drain(ctx context.Context, workflowID string) {
+func (q *queue) drain(ctx context.Context, workflowID string, l *backlog) {
 	for {
 		q.mu.Lock()
-		list := q.pending[workflowID]
-		if len(list) == 0 {
+		if len(l.batches) == 0 {
 			delete(q.pending, workflowID)
+			close(l.done)
 			q.mu.Unlock()
 			return
 		}
-		b := list[0]
-		q.pending[workflowID] = list[1:]
+		b := l.batches[0]
+		l.batches = l.batches[1:]
 		q.mu.Unlock()
 
-		if b.ends {
-			q.r.settling.wait(ctx, workflowID, time.Time{}, q.r.opt.retryFor)
+		if b.ends || b.ifOpen {
+			// Both are about what activities have reported.
+			q.r.settling.wait(ctx, workflowID, time.Time{}, q.r.opt.settleFor())
 			b.since = time.Now()
 		}
-		q.slots <- struct{}{}
 		if !b.ifOpen || q.r.stepOpen(ctx, &b.events[0]) {
 			// The error is counted and logged; the next event repairs the state.
 			_ = q.r.write(ctx, b)
 		}
-		<-q.slots
 
 		q.mu.Lock()
 		q.n -= len(b.events)

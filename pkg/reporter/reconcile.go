@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -32,8 +33,6 @@ type ReconcileStore interface {
 const reconcilerOverlap = enumspb.SCHEDULE_OVERLAP_POLICY_SKIP
 
 const (
-	// ReconcilerID is the ID of the reconciler's schedule.
-	ReconcilerID = "runcast-reconciler"
 	// ReconcileEvery is how often the reconciler runs by default.
 	ReconcileEvery = 10 * time.Second
 
@@ -41,6 +40,10 @@ const (
 	reconcileFor = 8 * time.Second
 	// runningMax bounds how many running workflows one round knows of.
 	runningMax = 200_000
+	// beatEvery is how often a round says that it goes on, and deadAfter how
+	// long it may be silent: then its worker is gone, and another takes over.
+	beatEvery = 500 * time.Millisecond
+	deadAfter = 2 * time.Second
 	// repairEvery is how many rounds pass between two repairs of the indexes
 	// and expiries of a workflow that goes on.
 	repairEvery = 60
@@ -67,22 +70,28 @@ type Reconciliation struct {
 	Began time.Time `json:"began,omitzero"`
 }
 
+// ReconcilerID returns the ID of the schedule that runs the reconciler on the
+// task queue.
+func ReconcilerID(taskQueue string) string { return "runcast-reconciler-" + taskQueue }
+
 // EnsureReconciler makes the Temporal schedule that runs the reconciler on
 // the task queue, or brings an existing one in line; every is its interval, 0
-// means [ReconcileEvery]. Some worker of the task queue must use a reporter
-// made with [WithReconciler]. A round that is still under way keeps the next
-// from starting.
+// means [ReconcileEvery]. Each task queue has a schedule of its own. Some
+// worker of the task queue must use a reporter made with [WithReconciler], and
+// all that do must write under one key prefix. A round that is still under way
+// keeps the next from starting.
 func EnsureReconciler(ctx context.Context, c client.Client, taskQueue string, every time.Duration) error {
 	if every <= 0 {
 		every = ReconcileEvery
 	}
+	id := ReconcilerID(taskQueue)
 	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: every}}}
 	action := &client.ScheduleWorkflowAction{
-		ID: ReconcilerID, Workflow: reconcilerWorkflow, TaskQueue: taskQueue,
+		ID: id, Workflow: reconcilerWorkflow, TaskQueue: taskQueue,
 		WorkflowRunTimeout: time.Minute,
 	}
 	_, err := c.ScheduleClient().Create(ctx, client.ScheduleOptions{
-		ID: ReconcilerID, Spec: spec, Action: action,
+		ID: id, Spec: spec, Action: action,
 		Overlap:       reconcilerOverlap,
 		CatchupWindow: every,
 	})
@@ -92,7 +101,7 @@ func EnsureReconciler(ctx context.Context, c client.Client, taskQueue string, ev
 	if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
 		return fmt.Errorf("create the reconciler's schedule: %w", err)
 	}
-	err = c.ScheduleClient().GetHandle(ctx, ReconcilerID).Update(ctx, client.ScheduleUpdateOptions{
+	err = c.ScheduleClient().GetHandle(ctx, id).Update(ctx, client.ScheduleUpdateOptions{
 		DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 			s := in.Description.Schedule
 			if sameSchedule(&s, every, taskQueue) {
@@ -145,7 +154,8 @@ func reconcileWorkflow(ctx workflow.Context) (Reconciliation, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout:    reconcileFor + 2*time.Second,
 		ScheduleToCloseTimeout: 30 * time.Second,
-		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+		HeartbeatTimeout:       deadAfter,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, MaximumAttempts: 2},
 	})
 	var result Reconciliation
 	err := workflow.ExecuteActivity(ctx, reconcilerActivity, last).Get(ctx, &result)
@@ -162,6 +172,12 @@ type reconciler struct {
 func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reconciliation, error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileFor)
 	defer cancel()
+	if activity.IsActivity(ctx) {
+		var beating sync.WaitGroup
+		beating.Go(func() { beat(ctx) })
+		defer beating.Wait()
+		defer cancel()
+	}
 	result := Reconciliation{Round: last.Round + 1, Began: time.Now()}
 	ids, err := rec.running(ctx)
 	if err != nil {
@@ -174,10 +190,11 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 		return limit.wait(ctx)
 	}
 	ids = after(ids, last.Cursor)
+	var closed map[string]bool
 	if float64(len(ids)) > rec.r.opt.rate*reconcileFor.Seconds() {
 		// More than one round can ask for. Those that Temporal lists as closed
 		// come first; the list may lag, so the others have their turn too.
-		closed, err := rec.recentlyClosed(ctx, last.Began, calls)
+		closed, err = rec.recentlyClosed(ctx, last.Began, calls)
 		if err != nil {
 			rec.r.opt.logger.Warn("Temporal does not list what has closed", "error", err)
 		}
@@ -188,7 +205,9 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 		}
 	}
 	for i, id := range ids {
-		rec.checkAndCount(ctx, id, calls, &result)
+		if !closed[id] { // or it has been checked
+			rec.checkAndCount(ctx, id, calls, &result)
+		}
 		if ctx.Err() != nil {
 			result.Cursor = last.Cursor
 			if i > 0 {
@@ -200,16 +219,34 @@ func (rec *reconciler) reconcile(ctx context.Context, last Reconciliation) (Reco
 	return result, nil
 }
 
-// running lists the workflows to look at, in order.
+// beat says that the round goes on, until ctx ends.
+func beat(ctx context.Context) {
+	for {
+		activity.RecordHeartbeat(ctx)
+		if !sleep(ctx, beatEvery) {
+			return
+		}
+	}
+}
+
+// running lists the workflows to look at, in order. A part of the list that
+// cannot be read leaves the rest; it is an error when there is none.
 func (rec *reconciler) running(ctx context.Context) ([]string, error) {
 	var ids []string
+	var failed error
 	for id, err := range rec.store.Running(ctx) {
 		if err != nil {
-			return nil, fmt.Errorf("list the running workflows: %w", err)
+			failed = err
+			continue
 		}
 		if ids = append(ids, id); len(ids) == runningMax {
 			break
 		}
+	}
+	if failed != nil && len(ids) == 0 {
+		return nil, fmt.Errorf("list the running workflows: %w", failed)
+	} else if failed != nil {
+		rec.r.opt.logger.Warn("a part of the running workflows cannot be listed", "listed", len(ids), "error", failed)
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
@@ -283,13 +320,17 @@ func (rec *reconciler) check(ctx context.Context, id string, calls func(context.
 	result.Checked++
 	repair := snap.Closed() || due(id, result.Round)
 	if !snap.Closed() && snap.RunID != "" {
-		// A chain that has ended may have reports on the way, of this worker.
-		rec.r.settling.wait(ctx, id, time.Time{}, makeWayFor)
-		o, err := rec.r.closeChain(ctx, &snap, calls)
+		o, err := rec.r.chainOutcome(ctx, id, snap.RunID, calls)
 		if err != nil {
 			return err
 		}
 		if o.status != "" {
+			// It may have reports on the way, of this worker.
+			rec.r.settling.wait(ctx, id, time.Time{}, makeWayFor)
+			rec.r.queue.wait(ctx, id, makeWayFor)
+			if err := rec.r.closeAs(ctx, &snap, o); err != nil {
+				return err
+			}
 			result.Closed++
 		}
 	}

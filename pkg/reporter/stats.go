@@ -12,14 +12,17 @@ type Stats struct {
 	Merged int64
 	// Retried counts appends that failed and were tried again.
 	Retried int64
-	// Lost were dropped: their retries ran out, or a buffer was full. The
-	// producer's next event says how many.
+	// Lost were dropped: their retries ran out, a buffer was full, or the
+	// reporter was stopped. Where an activity goes on, its next event says how
+	// many; what workflow code reports carries its whole state instead.
 	Lost int64
 	// Refused were not taken by the store because a newer run or attempt has
 	// taken over, the chain has ended, or there are too many producers.
 	Refused int64
 	// Unconfirmed counts runs whose end Temporal did not tell within the
-	// bounds of the close confirmation; the reconciler closes them.
+	// bounds of the close confirmation; the reconciler closes them, unless a
+	// newer chain of the same workflow ID has begun by then: it closes the one
+	// before, and counts here, too, when that could not be done in time.
 	Unconfirmed int64
 	// Unflushed counts activities that ended before their last reports were
 	// written; these go on being written in the background.

@@ -3,15 +3,12 @@ package reporter_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
@@ -88,7 +85,7 @@ func TestCloseCompleted(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Activity: true})
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
+	e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 }
 
 func TestCloseFailed(t *testing.T) {
@@ -96,7 +93,7 @@ func TestCloseFailed(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Fail: "the lamp broke"})
-	if closed := e.theEnd(run.GetID(), run.GetRunID(), progress.StatusFailed, soon); closed.Error != "the lamp broke" {
+	if closed := e.theEnd(run.GetID(), progress.StatusFailed, soon); closed.Error != "the lamp broke" {
 		t.Errorf("error = %q", closed.Error)
 	}
 }
@@ -110,7 +107,7 @@ func TestCloseCanceled(t *testing.T) {
 	if err := e.client.CancelWorkflow(t.Context(), run.GetID(), ""); err != nil {
 		t.Fatal(err)
 	}
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCanceled, soon)
+	e.theEnd(run.GetID(), progress.StatusCanceled, soon)
 }
 
 func TestCloseTerminated(t *testing.T) {
@@ -122,7 +119,7 @@ func TestCloseTerminated(t *testing.T) {
 	if err := e.client.TerminateWorkflow(t.Context(), run.GetID(), "", "enough"); err != nil {
 		t.Fatal(err)
 	}
-	if closed := e.theEnd(run.GetID(), run.GetRunID(), progress.StatusTerminated, later); closed.Error != "enough" {
+	if closed := e.theEnd(run.GetID(), progress.StatusTerminated, later); closed.Error != "enough" {
 		t.Errorf("error = %q", closed.Error)
 	}
 }
@@ -132,38 +129,48 @@ func TestCloseTimedOut(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	run := e.execute(client.StartWorkflowOptions{WorkflowRunTimeout: time.Second}, doWork, Work{Wait: true})
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusTimedOut, later)
+	e.theEnd(run.GetID(), progress.StatusTimedOut, later)
 }
 
-// The worker that returned the workflow is gone before it could confirm.
-func TestCloseWorkerGone(t *testing.T) {
+// What the bounds of the confirmation leave out is the reconciler's.
+func TestCloseUnconfirmed(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t)
-	rep := e.worker(registerWork, reporter.WithConfirm(time.Nanosecond, 1))
-	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{})
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, later)
-	if n := rep.Stats().Unconfirmed; n != 1 {
-		t.Errorf("%d unconfirmed, want 1", n)
+	for name, bounds := range map[string]reporter.Option{
+		"late":     reporter.WithConfirm(time.Nanosecond, 1),
+		"too many": reporter.WithConfirm(10*time.Second, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.queue += name
+			rep := e.worker(registerWork, bounds)
+			run := e.execute(client.StartWorkflowOptions{}, doWork, Work{})
+			e.theEnd(run.GetID(), progress.StatusCompleted, later)
+			if n := rep.Stats().Unconfirmed; n != 1 {
+				t.Errorf("%d unconfirmed, want 1", n)
+			}
+		})
 	}
 }
 
 func TestCloseUnknownToTemporal(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.worker(registerWork)
-	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Wait: true})
-	e.await(run.GetID(), "start", started)
-	_, err := e.client.WorkflowService().DeleteWorkflowExecution(t.Context(), &workflowservice.DeleteWorkflowExecutionRequest{
-		Namespace:         "default",
-		WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
+	id := e.id()
+	e.follow(id)
+	// A run that Temporal has deleted, or never had.
+	run := "00000000-0000-4000-8000-000000000000"
+	event := progress.Event{WorkflowID: id, RunID: run, Chain: run, Type: progress.TypeStarted, Status: progress.StatusRunning, Time: time.Now()}
+	_, err := e.store.Append(t.Context(), redisstore.Append{
+		WorkflowID: id, Events: []progress.Event{event}, Fence: redisstore.Fence{RunID: run, Chain: run, RunTime: event.Time},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The deletion terminates first; which of the two is seen is a race.
-	closed := closedEvents(e.awaitClosed(run.GetID()))
-	if s := closed[0].Status; s != progress.StatusUnknown && s != progress.StatusTerminated {
-		t.Errorf("status = %q", s)
+	closed := closedEvents(e.awaitClosed(id))
+	e.arrivedAfter(closed[0], event.Time, later)
+	if len(closed) != 1 || closed[0].Status != progress.StatusUnknown {
+		t.Errorf("closed = %s", list(closed))
 	}
 }
 
@@ -172,7 +179,7 @@ func TestChainContinuesAsNew(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Continue: 3, Activity: true})
-	closed := e.theEnd(run.GetID(), "", progress.StatusCompleted, soon)
+	closed := e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 	if closed.Chain != run.GetRunID() || closed.RunID == run.GetRunID() {
 		t.Errorf("closed %+v; the first run is %s", closed, run.GetRunID())
 	}
@@ -199,7 +206,7 @@ func TestChainRetries(t *testing.T) {
 			run := e.execute(client.StartWorkflowOptions{RetryPolicy: &temporal.RetryPolicy{
 				InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 1, MaximumAttempts: 3,
 			}}, doWork, tc.in)
-			e.theEnd(run.GetID(), "", tc.status, soon)
+			e.theEnd(run.GetID(), tc.status, soon)
 			if n := len(only(e.events(run.GetID()), isStarted)); n != 3 {
 				t.Errorf("%d runs have started, want 3", n)
 			}
@@ -219,7 +226,7 @@ func TestChainRecurs(t *testing.T) {
 	if err := e.client.TerminateWorkflow(t.Context(), run.GetID(), "", ""); err != nil {
 		t.Fatal(err)
 	}
-	e.theEnd(run.GetID(), "", progress.StatusTerminated, later)
+	e.theEnd(run.GetID(), progress.StatusTerminated, later)
 }
 
 func (e *env) reset(id, runID string) string {
@@ -248,7 +255,7 @@ func TestReset(t *testing.T) {
 	if err := e.client.SignalWorkflow(t.Context(), run.GetID(), "", "go", nil); err != nil {
 		t.Fatal(err)
 	}
-	closed := e.theEnd(run.GetID(), second, progress.StatusCompleted, soon)
+	closed := e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 	if closed.RunID != second || closed.Chain != run.GetRunID() {
 		t.Errorf("closed %+v; the runs are %s and %s", closed, run.GetRunID(), second)
 	}
@@ -261,11 +268,12 @@ func TestResetAfterEnd(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	run := e.execute(client.StartWorkflowOptions{}, doWork, Work{Activity: true})
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
+	e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 	second := e.reset(run.GetID(), run.GetRunID())
 	events := e.await(run.GetID(), "second end", func(events []progress.Event) bool { return len(closedEvents(events)) == 2 })
 	e.contiguous(events)
 	last := closedEvents(events)[1]
+	e.inTime(last, soon)
 	if last.RunID != second || last.Chain != second || last.Status != progress.StatusCompleted {
 		t.Errorf("closed %+v; the second run is %s", last, second)
 	}
@@ -282,11 +290,12 @@ func TestResetAfterEndContinues(t *testing.T) {
 	e := newEnv(t)
 	e.worker(registerWork)
 	first := e.execute(client.StartWorkflowOptions{}, doWork, Work{Continue: 1, Activity: true})
-	e.theEnd(first.GetID(), "", progress.StatusCompleted, soon)
+	e.theEnd(first.GetID(), progress.StatusCompleted, soon)
 	third := e.reset(first.GetID(), first.GetRunID())
 	events := e.await(first.GetID(), "second end", func(events []progress.Event) bool { return len(closedEvents(events)) == 2 })
 	e.contiguous(events)
 	closed := closedEvents(events)
+	e.inTime(closed[1], soon)
 	if closed[0].Chain != first.GetRunID() || closed[1].Chain != third || closed[1].RunID == third {
 		t.Errorf("the third run is %s, the closed events are\n%s", third, list(closed))
 	}
@@ -313,6 +322,8 @@ func TestTerminatedAndRestarted(t *testing.T) {
 	events := e.await(id, "second end", func(events []progress.Event) bool { return len(closedEvents(events)) == 2 })
 	e.contiguous(events)
 	closed := closedEvents(events)
+	e.inTime(closed[0], later)
+	e.inTime(closed[1], soon)
 	if closed[0].RunID != first.GetRunID() || closed[0].Status != progress.StatusTerminated ||
 		closed[1].RunID != second.GetRunID() || closed[1].Status != progress.StatusCompleted {
 		t.Errorf("closed = %s", list(closed))
@@ -334,7 +345,7 @@ func TestClosePanicked(t *testing.T) {
 		r.RegisterWorkflowWithOptions(wf, workflow.RegisterOptions{Name: "wf"})
 	})
 	run := e.execute(client.StartWorkflowOptions{}, "wf")
-	if closed := e.theEnd(run.GetID(), run.GetRunID(), progress.StatusFailed, soon); !strings.Contains(closed.Error, "panic") {
+	if closed := e.theEnd(run.GetID(), progress.StatusFailed, soon); !strings.Contains(closed.Error, "panic") {
 		t.Errorf("error = %q", closed.Error)
 	}
 }
@@ -361,73 +372,5 @@ func TestEvictedIsNotPanicked(t *testing.T) {
 	if err := e.client.SignalWorkflow(t.Context(), run.GetID(), "", "go", nil); err != nil {
 		t.Fatal(err)
 	}
-	e.theEnd(run.GetID(), run.GetRunID(), progress.StatusCompleted, soon)
-}
-
-// An activity of a terminated run goes on, and the next run of the ID is only
-// queued. The activity's header may bear a later time than the store knows of
-// its run: a second worker has gone on with it, and its start is a duplicate.
-func TestZombieWhileTheNextIsQueued(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t)
-	release, reported := make(chan struct{}), make(chan error, 1)
-	act := func(ctx context.Context) error {
-		<-release
-		a := reporter.Activity(ctx)
-		a.Percent(77)
-		reported <- a.Flush(context.WithoutCancel(ctx))
-		return nil
-	}
-	wf := func(ctx workflow.Context) error {
-		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{Summary: "It", StartToCloseTimeout: time.Minute})
-		return workflow.ExecuteActivity(ctx, "act").Get(ctx, nil)
-	}
-	e.worker(func(r worker.Registry) {
-		r.RegisterWorkflowWithOptions(wf, workflow.RegisterOptions{Name: "wf"})
-		r.RegisterActivityWithOptions(act, activity.RegisterOptions{Name: "act"})
-	})
-	id := e.id()
-	e.execute(client.StartWorkflowOptions{ID: id}, "wf")
-	e.await(id, "running activity", func(events []progress.Event) bool {
-		return slices.Contains(stepEvents(events, "It"), "running 1")
-	})
-	if err := e.client.TerminateWorkflow(t.Context(), id, "", "again"); err != nil {
-		t.Fatal(err)
-	}
-	e.awaitClosed(id)
-	// What a second worker's start leaves: the store's time is the first's.
-	opt, err := redis.ParseURL(shared.redis)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(opt)
-	defer c.Close()
-	if err := c.HSet(t.Context(), shared.prefix+":workflow:{"+redisstore.EncodeID(id)+"}", "run_time", 1).Err(); err != nil {
-		t.Fatal(err)
-	}
-	second, err := e.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: e.queue + "-nobody"}, "wf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	queued := progress.Event{
-		WorkflowID: id, RunID: second.GetRunID(), Chain: second.GetRunID(), Type: progress.TypeStarted, Status: progress.StatusQueued, Time: time.Now(),
-	}
-	_, err = e.store.Append(t.Context(), redisstore.Append{
-		WorkflowID: id, Events: []progress.Event{queued},
-		Fence: redisstore.Fence{RunID: second.GetRunID(), Chain: second.GetRunID(), RunTime: queued.Time, Provisional: true},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	close(release)
-	if err := <-reported; !errors.Is(err, progress.ErrSuperseded) {
-		t.Errorf("the zombie's report: %v", err)
-	}
-	events := e.events(id)
-	if last := events[len(events)-1]; last.RunID != second.GetRunID() {
-		t.Errorf("the zombie has written into the next run:\n%s", list(events))
-	}
-	if err := e.client.TerminateWorkflow(t.Context(), id, "", ""); err != nil {
-		t.Error(err)
-	}
+	e.theEnd(run.GetID(), progress.StatusCompleted, soon)
 }

@@ -34,7 +34,11 @@ type workflowState struct {
 
 // WorkflowReporter reports from workflow code. Its state is written only when
 // the code runs live, never in a replay, and costs no history event. It may
-// be lost with the worker; the next report carries the whole state again.
+// be lost with the worker; the next report carries the whole state again. A
+// workflow task that failed runs again and says again what it said. Where the
+// history shows the failure, that is written again, and state stands as it
+// was; where it does not, what the same code says at the same point counts as
+// said.
 // The zero value does nothing.
 type WorkflowReporter struct {
 	ctx workflow.Context
@@ -42,7 +46,7 @@ type WorkflowReporter struct {
 }
 
 // Workflow returns the reporter of the run that ctx belongs to. Without the
-// plugin, and in queries, it does nothing.
+// plugin, in queries and in validators of updates, it does nothing.
 func Workflow(ctx workflow.Context) WorkflowReporter {
 	run, _ := ctx.Value(runKey{}).(*workflowRun)
 	return WorkflowReporter{ctx, run}
@@ -50,7 +54,7 @@ func Workflow(ctx workflow.Context) WorkflowReporter {
 
 // Percent reports how far the run is, 0 to 100.
 func (w WorkflowReporter) Percent(p float64) {
-	if w.run == nil || math.IsNaN(p) {
+	if w.idle() || math.IsNaN(p) {
 		return
 	}
 	w.run.state.percent = clamped(p)
@@ -60,7 +64,7 @@ func (w WorkflowReporter) Percent(p float64) {
 // Count reports that current of total things are done, and the percentage
 // with it.
 func (w WorkflowReporter) Count(current, total int64) {
-	if w.run == nil {
+	if w.idle() {
 		return
 	}
 	w.run.state.current, w.run.state.total = &current, &total
@@ -72,7 +76,7 @@ func (w WorkflowReporter) Count(current, total int64) {
 
 // Message reports what the run is doing now, in a few words.
 func (w WorkflowReporter) Message(text string) {
-	if w.run == nil {
+	if w.idle() {
 		return
 	}
 	w.run.state.message = bounded(text, textMax)
@@ -82,13 +86,16 @@ func (w WorkflowReporter) Message(text string) {
 // Step reports the state of a step that is no activity. It begins with
 // progress.StatusRunning and ends with one of the terminal statuses.
 func (w WorkflowReporter) Step(name string, status progress.Status, message string) {
-	if w.run == nil || name == "" || !stepStatus(status) || !w.run.live(w.ctx) {
+	if w.idle() || name == "" || !stepStatus(status) || !w.run.live(w.ctx) {
 		return
 	}
 	e := w.run.id.event(progress.TypeStep)
 	e.Step, e.Status, e.Message = bounded(name, nameMax), status, bounded(message, textMax)
 	w.run.report(w.ctx, e)
 }
+
+// idle reports whether nothing may be said here, nor remembered.
+func (w WorkflowReporter) idle() bool { return w.run == nil || w.run.silent }
 
 func (w WorkflowReporter) progress() {
 	if !w.run.live(w.ctx) {

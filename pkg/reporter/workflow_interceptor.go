@@ -49,6 +49,21 @@ func (i *workflowInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.
 	return result, err
 }
 
+// HandleQuery keeps the query's code from reporting, whatever the SDK takes
+// it for: on a run that is in the worker's cache it does not count as a
+// replay.
+func (i *workflowInbound) HandleQuery(ctx workflow.Context, in *interceptor.HandleQueryInput) (any, error) {
+	defer i.run.silence()()
+	return i.Next.HandleQuery(ctx, in)
+}
+
+// ValidateUpdate keeps the validator from reporting: an update that it
+// refuses has never been.
+func (i *workflowInbound) ValidateUpdate(ctx workflow.Context, in *interceptor.UpdateInput) error {
+	defer i.run.silence()()
+	return i.Next.ValidateUpdate(ctx, in)
+}
+
 func (i *workflowInbound) ExecuteUpdate(ctx workflow.Context, in *interceptor.UpdateInput) (any, error) {
 	return i.Next.ExecuteUpdate(workflow.WithValue(ctx, runKey{}, i.run), in)
 }

@@ -19,6 +19,9 @@ const tagsMemo = "runcast.tags"
 type workflowRun struct {
 	r    *Reporter
 	mute bool
+	// silent says that a query or an update's validator runs, which may see
+	// the run but not change what is known of it.
+	silent bool
 	// id is nil until the run does something live in this worker.
 	id *identity
 
@@ -38,7 +41,7 @@ type workflowRun struct {
 // says that the run has started: that is dropped as a duplicate unless the
 // run is new, or the store lost it.
 func (w *workflowRun) live(ctx workflow.Context) bool {
-	if w.mute || workflow.IsReplaying(ctx) {
+	if w.mute || w.silent || workflow.IsReplaying(ctx) {
 		return false
 	}
 	if w.id != nil {
@@ -51,7 +54,7 @@ func (w *workflowRun) live(ctx workflow.Context) bool {
 	}
 	w.id = &identity{
 		workflowID: info.WorkflowExecution.ID, runID: info.WorkflowExecution.RunID, workflowType: info.WorkflowType.Name,
-		chain: info.FirstRunID, time: workflow.Now(ctx),
+		chain: info.FirstRunID, first: info.FirstRunID, reset: madeByReset(info), time: workflow.Now(ctx),
 	}
 	e := w.id.event(progress.TypeStarted)
 	e.Status = progress.StatusRunning
@@ -59,6 +62,13 @@ func (w *workflowRun) live(ctx workflow.Context) bool {
 	e.Tags = memoTags(info.Memo)
 	w.r.queue.put(&batch{id: w.id, producer: workflowProducer(w.id.runID), number: 1, events: []progress.Event{e}, begins: true})
 	return true
+}
+
+// silence keeps the run from reporting until the returned function is called.
+func (w *workflowRun) silence() (end func()) {
+	before := w.silent
+	w.silent = true
+	return func() { w.silent = before }
 }
 
 // report hands an event over to the writer. Live only.
@@ -102,7 +112,10 @@ func (w *workflowRun) stepName(summary, activityType string) string {
 // header returns what an activity needs to report.
 func (w *workflowRun) header(ctx workflow.Context, step string, local bool) (*commonpb.Payload, error) {
 	info := workflow.GetInfo(ctx)
-	h := header{Chain: info.FirstRunID, Run: info.WorkflowExecution.RunID, Step: step, WorkflowType: info.WorkflowType.Name}
+	h := header{
+		Chain: info.FirstRunID, Run: info.WorkflowExecution.RunID, Reset: madeByReset(info),
+		Step: step, WorkflowType: info.WorkflowType.Name,
+	}
 	if w.id != nil {
 		h.RunTime = w.id.time.UnixMilli()
 		if local {
@@ -110,6 +123,12 @@ func (w *workflowRun) header(ctx workflow.Context, step string, local bool) (*co
 		}
 	}
 	return h.payload()
+}
+
+// madeByReset reports whether a reset made the run: its history begins with
+// that of the run that was reset.
+func madeByReset(info *workflow.Info) bool {
+	return info.OriginalRunID != "" && info.OriginalRunID != info.WorkflowExecution.RunID
 }
 
 // memoTags reads the tags from a memo; nil when there are none. A single

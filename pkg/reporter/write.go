@@ -16,8 +16,8 @@ import (
 const (
 	// callFor bounds one call to the store.
 	callFor = 2 * time.Second
-	// makeWayFor bounds how long a new chain's first event waits for the end
-	// of its predecessor to be found out.
+	// makeWayFor bounds one attempt to find out the end of a new chain's
+	// predecessor.
 	makeWayFor = 3 * time.Second
 
 	backoffFirst = 20 * time.Millisecond
@@ -29,6 +29,10 @@ type identity struct {
 	workflowID, runID, workflowType string
 	// time is the run's first live workflow task; zero when it is not known.
 	time time.Time
+	// first is the first run's ID as Temporal names it; empty: not known.
+	first string
+	// reset says that a reset made the run.
+	reset bool
 
 	mu sync.Mutex
 	// chain is the first run's ID, unless the run was made by a reset of a
@@ -64,6 +68,8 @@ type batch struct {
 	ends bool
 	// since is when the batch was first to be written.
 	since time.Time
+	// slots bounds, together with others, the calls under way; nil: unbounded.
+	slots chan struct{}
 }
 
 // write appends b. What fails for now is tried again, unchanged, until the
@@ -82,7 +88,9 @@ func (r *Reporter) write(ctx context.Context, b *batch) error {
 			return nil
 		}
 		if final(err) {
-			r.count.refused.Add(int64(len(b.events)))
+			if !b.ifOpen { // what was open has been closed meanwhile
+				r.count.refused.Add(int64(len(b.events)))
+			}
 			return err
 		}
 		wait := backoff/2 + rand.N(backoff)
@@ -120,18 +128,29 @@ func (r *Reporter) appendOnce(ctx context.Context, b *batch) error {
 			return r.reopened(ctx, b, time.Time{}, err)
 		}
 	}
-	if err := r.makeWay(ctx, b.id); err != nil {
+	if err := r.makeWay(ctx, b); err != nil {
 		return err
 	}
 	return r.reopened(ctx, b, b.id.time, r.call(ctx, b, b.id.time))
 }
 
 func (r *Reporter) call(ctx context.Context, b *batch, runTime time.Time) error {
+	if b.slots != nil {
+		select {
+		case b.slots <- struct{}{}:
+			defer func() { <-b.slots }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	defer cancel()
 	chain := b.id.chainID()
 	for i := range b.events {
 		b.events[i].Chain = chain
+		if r.opt.noErrors {
+			b.events[i].Error = ""
+		}
 	}
 	_, err := r.store.Append(ctx, redisstore.Append{
 		WorkflowID: b.id.workflowID,
@@ -161,6 +180,9 @@ func (r *Reporter) reopened(ctx context.Context, b *batch, runTime time.Time, er
 		chain = snap.Chain
 	} else if !reopens {
 		return err
+	} else if !b.id.reset {
+		// Whoever closed the chain knew of an earlier run only.
+		return fmt.Errorf("the chain of run %s has been closed: %w", b.id.runID, progress.ErrClosed)
 	}
 	if chain == b.id.chainID() {
 		return err
@@ -172,8 +194,12 @@ func (r *Reporter) reopened(ctx context.Context, b *batch, runTime time.Time, er
 // makeWay closes the chain before this run's, if it is another one and still
 // open: once the new run's events are there, the old chain takes no more, and
 // its viewers would wait for an end that never comes.
-func (r *Reporter) makeWay(ctx context.Context, id *identity) error {
-	r.settling.wait(ctx, id.workflowID, id.time, r.opt.retryFor)
+//
+// When Temporal or the store does not answer, the error has it tried again for
+// half the time that b has; the other half is left for b itself.
+func (r *Reporter) makeWay(ctx context.Context, b *batch) error {
+	id := b.id
+	r.settling.wait(ctx, id.workflowID, id.time, r.opt.settleFor())
 	snap, err := r.snapshot(ctx, id.workflowID)
 	switch {
 	case errors.Is(err, progress.ErrNotFound):
@@ -194,11 +220,13 @@ func (r *Reporter) makeWay(ctx context.Context, id *identity) error {
 	defer cancel()
 	o, err := r.closeChain(ctx, &snap, nil)
 	switch {
+	case err != nil && !final(err) && time.Since(b.since) < r.opt.retryFor/2:
+		return err
 	case err != nil:
-		// The new run must not wait for the old one's end.
+		// The new run must not wait for ever, and the old one's end is lost.
 		r.count.unconfirmed.Add(1)
-		r.opt.logger.Warn("a chain gave way to the next before its end was known", "workflow_id", id.workflowID, "run_id", snap.RunID, "error", err)
-	case o.status == "" && slices.Contains(o.runs, id.runID):
+		r.opt.logger.Warn("a chain gave way to the next before its end was known, and is never closed", "workflow_id", id.workflowID, "run_id", snap.RunID, "error", err)
+	case o.status == "" && o.has(id):
 		// The chain goes on with this run, under the name that a reset gave it.
 		id.setChain(snap.Chain)
 	case o.status == "":

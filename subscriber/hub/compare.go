@@ -29,7 +29,8 @@ func (h *Hub) compareLoop() {
 	}
 }
 
-// compare has every workflow read whose head is not the store's.
+// compare has every workflow read whose head is not the store's. One whose
+// head the store cannot tell has its turn at the next comparison.
 func (h *Hub) compare(ctx context.Context) {
 	defer h.metrics.Compares.Add(1)
 	topics := h.comparable()
@@ -50,7 +51,7 @@ func (h *Hub) compare(ctx context.Context) {
 		}
 		var behind []int
 		for i, t := range page {
-			if !t.knows(heads[i]) {
+			if heads[i] != progress.UnknownPosition && !t.knows(heads[i]) {
 				behind = append(behind, i)
 			}
 		}

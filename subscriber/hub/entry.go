@@ -139,3 +139,15 @@ func follows(head progress.Position, pos progress.Position, data []byte) bool {
 	_, _, _, tail, ok := cutHead(data)
 	return ok && progress.NextCheck(prev, tail) == pos.Check
 }
+
+// scanTime reads an event's time without a JSON decoder, for statistics only:
+// it takes the first field of the name. Zero is none.
+func scanTime(data []byte) time.Time {
+	_, rest, _ := bytes.Cut(data, []byte(`"time":"`))
+	text, _, _ := bytes.Cut(rest, []byte{'"'})
+	at, err := time.Parse(time.RFC3339Nano, string(text))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}

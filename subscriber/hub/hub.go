@@ -33,9 +33,12 @@ type Options struct {
 	SourceTimeout time.Duration
 	// MaxConns bounds connections and places together; 0: there is no bound.
 	MaxConns int
-	// OnLatency gets the time from a message's arrival until it was written.
-	OnLatency func(time.Duration)
-	Logger    *slog.Logger
+	// OnLatency gets the time from a message's arrival until it was written to
+	// all viewers that could take it, and OnEventLatency that from the event's
+	// own time, by its writer's clock, once for each event and not below 0.
+	// Nil is nobody.
+	OnLatency, OnEventLatency func(time.Duration)
+	Logger                    *slog.Logger
 }
 
 func (o *Options) setDefaults() {
@@ -95,7 +98,7 @@ type Hub struct {
 func New(source Source, o Options) *Hub {
 	o.setDefaults()
 	h := &Hub{
-		source: source, opts: o, metrics: newMetrics(o.OnLatency),
+		source: source, opts: o, metrics: newMetrics(o.OnLatency, o.OnEventLatency),
 		topics: make(map[progress.Topic]*topic), leaving: make(map[progress.Topic]<-chan struct{}),
 		byName: make(map[string]int),
 	}

@@ -419,12 +419,13 @@ func TestSnapshotRecordsBeyondTheRing(t *testing.T) {
 
 // What a snapshot says of the first seq that is held is not of long ago.
 func TestSnapshotFirstSeq(t *testing.T) {
-	bubble(t, Options{RingLen: 4}, func(t *testing.T, h *Hub, s *script) {
+	bubble(t, Options{}, func(t *testing.T, h *Hub, s *script) {
 		log(s, "w")
 		check(t, view(t, h, "w", Want{}), "snapshot:1")
 		for range 3 * maxUnread {
 			log(s, "w")
 		}
+		synctest.Wait()
 		s.stream("w").trimmed = 2 * maxUnread
 		q := view(t, h, "w", Want{})
 		time.Sleep(doubtEvery)

@@ -29,15 +29,14 @@ type Metrics struct {
 
 	gaps   map[Reason]*atomic.Int64
 	closes map[CloseReason]*atomic.Int64
-	// onLatency is called with the time from a message's arrival until it
-	// was written to all viewers that could take it. May be nil.
-	onLatency func(time.Duration)
+	// onLatency and onEventLatency are those of the options.
+	onLatency, onEventLatency func(time.Duration)
 }
 
-func newMetrics(onLatency func(time.Duration)) *Metrics {
+func newMetrics(onLatency, onEventLatency func(time.Duration)) *Metrics {
 	m := &Metrics{
 		gaps: make(map[Reason]*atomic.Int64), closes: make(map[CloseReason]*atomic.Int64),
-		onLatency: onLatency,
+		onLatency: onLatency, onEventLatency: onEventLatency,
 	}
 	for _, r := range Reasons {
 		m.gaps[r] = new(atomic.Int64)
@@ -50,9 +49,13 @@ func newMetrics(onLatency func(time.Duration)) *Metrics {
 
 func (m *Metrics) gap(r Reason) { m.gaps[r].Add(1) }
 
-func (m *Metrics) latency(d time.Duration) {
+// latency takes one message that was written to viewers.
+func (m *Metrics) latency(now time.Time, a arrival) {
 	if m.onLatency != nil {
-		m.onLatency(d)
+		m.onLatency(now.Sub(a.received))
+	}
+	if m.onEventLatency != nil && !a.made.IsZero() {
+		m.onEventLatency(max(now.Sub(a.made), 0)) // clocks differ
 	}
 }
 

@@ -87,6 +87,15 @@ func (s *Socket) CloseWrite() {
 	}
 }
 
+// Abort closes the connection without a word: TLS would wait for a full socket
+// to take its own.
+func (s *Socket) Abort() {
+	if secure, ok := s.conn.(interface{ NetConn() net.Conn }); ok {
+		_ = secure.NetConn().Close() // nobody is left to tell
+	}
+	s.Close()
+}
+
 // Close closes the connection; a second time does nothing.
 func (s *Socket) Close() {
 	s.close.Do(func() { _ = s.conn.Close() }) // nobody is left to tell

@@ -23,7 +23,8 @@ type Source interface {
 	// workflow.
 	Read(ctx context.Context, id string, from int64, limit int) (progress.View, error)
 	// Heads returns the newest position of each workflow, zero where there
-	// is none. It asks the servers that take the writes.
+	// is none, and [progress.UnknownPosition] where it cannot be told. It asks
+	// the servers that take the writes.
 	Heads(ctx context.Context, ids []string) ([]progress.Position, error)
 	// TagSummaries returns up to limit workflows under a tag, the newest
 	// change first.

@@ -68,7 +68,7 @@ func (t *topic) acceptTag(m message) {
 		g.first += int64(over)
 	}
 	t.changed = true
-	t.arrived = append(t.arrived, m.received)
+	t.arrived = append(t.arrived, arrival{received: m.received})
 }
 
 // readTag lists the tag's workflows.

@@ -55,14 +55,18 @@ type topic struct {
 
 	batches [encodings]sharedBatches
 
-	// arrived is when the undelivered messages came. Only run uses it.
-	arrived []time.Time
+	// arrived are the undelivered messages. Only run uses it.
+	arrived []arrival
 }
 
 type message struct {
 	data     []byte
 	received time.Time
 }
+
+// arrival is when a message came, and when its event was made, by the
+// writer's clock; zero is not known.
+type arrival struct{ received, made time.Time }
 
 // sharedFrame is a frame made for one position of one history.
 type sharedFrame struct {
@@ -209,7 +213,7 @@ func (t *topic) round(viewers []*viewer) {
 	if len(viewers) > 0 {
 		now := time.Now()
 		for _, at := range t.arrived {
-			t.hub.metrics.latency(now.Sub(at))
+			t.hub.metrics.latency(now, at)
 		}
 	}
 	t.arrived = t.arrived[:0]
@@ -270,7 +274,7 @@ func (t *topic) accept(m message) {
 		e.received = m.received
 		t.ring.push(e)
 		t.changed = true
-		t.arrived = append(t.arrived, m.received)
+		t.arrived = append(t.arrived, arrival{m.received, scanTime(m.data)})
 	case e.pos.Epoch == head.Epoch && e.pos.Seq <= head.Seq && t.ring.checkAt(e.pos.Seq) == e.pos.Check:
 		// known already
 	default:

@@ -179,7 +179,7 @@ func (t *transport) Finish(why hub.CloseReason) {
 	go func() { _ = t.lib.Close(code, reason) }() // the client may be gone already
 }
 
-func (t *transport) Abort(hub.CloseReason) { t.sock.Close() }
+func (t *transport) Abort(hub.CloseReason) { t.sock.Abort() }
 
 // hijacker gives the library a connection whose writes go to the hub, with
 // buffers of its own size in place of the server's.

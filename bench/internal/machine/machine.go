@@ -5,8 +5,10 @@ package machine
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os/exec"
@@ -81,19 +83,31 @@ func Start(core int, program string, args ...string) (*Process, error) {
 
 // Output runs a program on one core and returns what it printed.
 func Output(ctx context.Context, core int, program string, args ...string) ([]byte, error) {
+	wait, err := Begin(ctx, core, nil, program, args...)
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
+// Begin starts a program on one core. Wait, to be called once, returns what it
+// printed when it has ended.
+func Begin(ctx context.Context, core int, stdin io.Reader, program string, args ...string) (wait func() ([]byte, error), err error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout bytes.Buffer
 	var stderr tail
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := onCore(core, cmd.Start)
-	if err == nil {
-		err = cmd.Wait()
+	name := filepath.Base(program)
+	if err := onCore(core, cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(program), errors.Join(err, ctx.Err()), stderr.String())
-	}
-	return stdout.Bytes(), nil
+	return func() ([]byte, error) {
+		if err := cmd.Wait(); err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", name, errors.Join(err, ctx.Err()), stderr.String())
+		}
+		return stdout.Bytes(), nil
+	}, nil
 }
 
 // onCore runs start on a thread that may use the core only: what it starts
@@ -141,23 +155,37 @@ func (p *Process) Ready(ctx context.Context, ready func(context.Context) error) 
 	}
 }
 
+// client asks servers of the run, whose certificates are of its own making.
+var client = &http.Client{Transport: &http.Transport{
+	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+}}
+
+// Get returns what GET url is answered with, which must be 200. The caller
+// closes it.
+func Get(ctx context.Context, url string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("GET %s: %s", url, res.Status)
+	}
+	return res.Body, nil
+}
+
 // Answers returns a check that GET url is answered 200.
 func Answers(url string) func(context.Context) error {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		body, err := Get(ctx, url)
 		if err != nil {
 			return err
 		}
-		res, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("GET %s: %s", url, res.Status)
-		}
-		return nil
+		return body.Close()
 	}
 }
 

@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+const tick = time.Second / 100 // USER_HZ
 
 // CPU is the time that a process has spent on a CPU.
 type CPU struct {
@@ -33,19 +36,18 @@ func ReadCPU(pid int) (CPU, error) {
 	var c CPU
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return c, fmt.Errorf("read the server's CPU time: %w", err)
+		return c, fmt.Errorf("read a process's CPU time: %w", err)
 	}
 	// The name, in parentheses, may hold anything.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const utime, stime = 14 - 3, 15 - 3 // of proc(5), counted from the state
 	if len(fields) <= stime {
-		return c, fmt.Errorf("read the server's CPU time: /proc/%d/stat has %d fields", pid, len(fields))
+		return c, fmt.Errorf("read a process's CPU time: /proc/%d/stat has %d fields", pid, len(fields))
 	}
-	const tick = time.Second / 100 // USER_HZ
 	user, err1 := strconv.ParseInt(string(fields[utime]), 10, 64)
 	system, err2 := strconv.ParseInt(string(fields[stime]), 10, 64)
 	if err1 != nil || err2 != nil {
-		return c, fmt.Errorf("read the server's CPU time: /proc/%d/stat has no numbers", pid)
+		return c, fmt.Errorf("read a process's CPU time: /proc/%d/stat has no numbers", pid)
 	}
 	c.User, c.System = time.Duration(user)*tick, time.Duration(system)*tick
 	// clock_getcpuclockid(3): the complement of the process, and the scheduler's clock.
@@ -77,5 +79,57 @@ func RSS(pid int) (int64, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("read the server's memory: /proc/%d tells none", pid)
+	return 0, fmt.Errorf("read a process's memory: /proc/%d tells none", pid)
+}
+
+// Machine is how the time of some cores went since the machine started, in
+// steps of a hundredth of a second.
+type Machine struct {
+	// All is the sum of the rest; Idle includes waiting for disks; Stolen is
+	// what a hypervisor gave to others.
+	All, Idle, Stolen time.Duration
+}
+
+// Sub returns what went since an earlier reading.
+func (m Machine) Sub(since Machine) Machine {
+	return Machine{All: m.All - since.All, Idle: m.Idle - since.Idle, Stolen: m.Stolen - since.Stolen}
+}
+
+// ReadMachine returns how the time of these cores went.
+func ReadMachine(cores ...int) (Machine, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return Machine{}, fmt.Errorf("read the cores' time: %w", err)
+	}
+	return machine(text, cores)
+}
+
+func machine(text []byte, cores []int) (m Machine, err error) {
+	left := len(cores)
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) == 0 || !slices.ContainsFunc(cores, func(n int) bool { return string(fields[0]) == fmt.Sprintf("cpu%d", n) }) {
+			continue
+		}
+		left--
+		// user nice system idle iowait irq softirq steal; guests are in user.
+		for i, field := range fields[1:min(len(fields), 9)] {
+			n, err := strconv.ParseInt(string(field), 10, 64)
+			if err != nil {
+				return m, fmt.Errorf("read the cores' time: %w", err)
+			}
+			d := time.Duration(n) * tick
+			m.All += d
+			switch i {
+			case 3, 4:
+				m.Idle += d
+			case 7:
+				m.Stolen += d
+			}
+		}
+	}
+	if left > 0 {
+		return m, fmt.Errorf("read the cores' time: /proc/stat lacks some of the cores %v", cores)
+	}
+	return m, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/runcast/runcast/bench/internal/machine"
@@ -27,8 +28,12 @@ type Run struct {
 	Kernel  string        `json:"kernel"`
 	Go      string        `json:"go"`
 	Cores   machine.Cores `json:"cores"`
-	// Load1 is the machine's load average before the run: what else it did.
+	// Load1 is the machine's load average before the run, Busy the share of
+	// the run's cores that was used in the second before: what else it did.
+	// Stolen is the share that a hypervisor took of them during the run.
 	Load1   float64  `json:"load_average"`
+	Busy    float64  `json:"busy_before"`
+	Stolen  float64  `json:"stolen"`
 	Rows    []Row    `json:"rows"`
 	Samples []Sample `json:"samples"`
 }
@@ -94,6 +99,36 @@ func Median(values []float64) float64 {
 	}
 	s := slices.Sorted(slices.Values(values))
 	return (s[(n-1)/2] + s[n/2]) / 2
+}
+
+// Spread says how far values lie apart; nothing of a single one.
+func Spread(values []float64) string {
+	if len(values) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%s to %s in %d trials", number(slices.Min(values)), number(slices.Max(values)), len(values))
+}
+
+// What a machine may do beside a run that is to be trusted.
+const (
+	maxLoad   = .7
+	maxBusy   = .05
+	maxStolen = .005
+)
+
+// Disturbed says what else the machine did; empty: nothing of weight.
+func (r *Run) Disturbed() string {
+	var why []string
+	if r.Load1 > maxLoad {
+		why = append(why, fmt.Sprintf("the load average before the run was %.2f", r.Load1))
+	}
+	if r.Busy > maxBusy {
+		why = append(why, fmt.Sprintf("its cores were %.0f %% busy before", 100*r.Busy))
+	}
+	if r.Stolen > maxStolen {
+		why = append(why, fmt.Sprintf("%.1f %% of their time was stolen", 100*r.Stolen))
+	}
+	return strings.Join(why, "; ")
 }
 
 // MedianOf returns the middle figure's value.

@@ -45,6 +45,23 @@ func (c *Check) Met() bool {
 	return c.Value <= c.Limit
 }
 
+// texts returns what was found, the budget, and what it comes to.
+func (c *Check) texts() (found, budget, verdict string) {
+	sign := "<= "
+	if c.AtLeast {
+		sign = ">= "
+	}
+	switch {
+	case c.Skipped:
+		verdict = "not judged"
+	case c.Met():
+		verdict = "met"
+	default:
+		verdict = "NOT MET"
+	}
+	return strings.TrimSpace(number(c.Value) + " " + c.Unit), strings.TrimSpace(sign + number(c.Limit) + " " + c.Unit), verdict
+}
+
 // Missed returns how many checks are not met.
 func (r *Run) Missed() (missed int) {
 	for _, row := range r.Rows {
@@ -68,19 +85,7 @@ func (r *Run) Table(w io.Writer) error {
 	for _, row := range r.Rows {
 		line := []string{row.Scenario, row.What, cell(row.Floor), cell(row.Naive), cell(row.Subscriber), row.Unit, "", "", ""}
 		if c := row.Check; c != nil {
-			sign := "<= "
-			if c.AtLeast {
-				sign = ">= "
-			}
-			line[6], line[7] = strings.TrimSpace(number(c.Value)+" "+c.Unit), strings.TrimSpace(sign+number(c.Limit)+" "+c.Unit)
-			switch {
-			case c.Skipped:
-				line[8] = "not judged"
-			case c.Met():
-				line[8] = "met"
-			default:
-				line[8] = "NOT MET"
-			}
+			line[6], line[7], line[8] = c.texts()
 		}
 		if row.Note != "" {
 			line[8] = strings.TrimSpace(line[8] + "  " + row.Note)
@@ -90,6 +95,9 @@ func (r *Run) Table(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "run %s, %s (%s)\n%s, Linux %s, %s; server on core %d, load and Redis on core %d; load average %.2f before; took %.0f s\n\n",
 		r.ID, r.Began.Format("2006-01-02 15:04:05 MST"), form, r.CPU, r.Kernel, r.Go, r.Cores.Server, r.Cores.Load, r.Load1, r.Seconds)
+	if why := r.Disturbed(); why != "" {
+		fmt.Fprintf(&b, "DISTURBED: %s. Something else uses this machine; do not trust times.\n\n", why)
+	}
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, text := range line {

@@ -4,21 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
+	"math/rand/v2"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runcast/runcast/bench/internal/proc"
 	"github.com/runcast/runcast/bench/internal/publish"
 	"github.com/runcast/runcast/bench/internal/viewers"
+	"github.com/runcast/runcast/pkg/progress"
 )
 
 // The bounds of a trial.
 const (
-	maxTopics = 10_000
-	maxPhase  = 2 * time.Minute
-	maxWithin = 10 * time.Minute
+	maxTopics    = 10_000
+	maxPositions = 2000
+	maxPhase     = 2 * time.Minute
+	maxWithin    = 10 * time.Minute
 	// firstFew viewers come before memory is read for the first time, so that
 	// what the server makes once is not counted as theirs.
 	firstFew = 10
@@ -38,8 +40,14 @@ func (c *Config) check() error {
 		return fmt.Errorf("a trial of %s; up to %s are possible", c.Within, maxWithin)
 	case c.Spread < 0 || c.Spread > c.Within:
 		return fmt.Errorf("viewers connect within %s; up to %s are possible", c.Spread, c.Within)
+	case c.Positions < 0 || c.Positions > maxPositions:
+		return fmt.Errorf("%d positions; up to %d are possible", c.Positions, maxPositions)
 	case c.Positions > 0 && c.Topics > 1:
 		return errors.New("viewers resume on one topic only")
+	case c.During < 0 || c.During > 0 && c.Positions == 0:
+		return errors.New("events are written meanwhile only while viewers resume")
+	case c.Listen != "" && (c.Topics > 1 || c.Positions > 0 || len(c.Phases) > 0 || c.Bare):
+		return errors.New("viewers who listen follow one workflow that others write to; there are no topics, positions and phases")
 	}
 	for _, p := range c.Phases {
 		if p.Rate <= 0 || p.For <= 0 || p.For > maxPhase {
@@ -52,37 +60,50 @@ func (c *Config) check() error {
 // Workflow returns the ID of the i-th topic.
 func Workflow(i int) string { return fmt.Sprintf("bench-%d", i) }
 
-// Run makes the trial.
-func Run(ctx context.Context, c Config) (*Result, error) {
+// Run makes the trial. Where viewers listen it ends soon after stdin has.
+func Run(ctx context.Context, c Config, stdin io.Reader) (*Result, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Within)
 	defer cancel()
-	t := &running{Config: c, res: &Result{WebSocket: c.WebSocket, Viewers: c.Viewers, Topics: c.Topics}}
-	workflows := make([]string, c.Topics)
-	for i := range workflows {
-		workflows[i] = Workflow(i)
+	t := &running{
+		Config: c, res: &Result{WebSocket: c.WebSocket, Viewers: c.Viewers, Topics: c.Topics},
+		rdb: redis.NewClient(&redis.Options{Addr: c.Redis}),
+	}
+	defer t.rdb.Close()
+	workflows := []string{c.Listen}
+	if c.Listen == "" {
+		workflows = make([]string, c.Topics)
+		for i := range workflows {
+			workflows[i] = Workflow(i)
+		}
+		var err error
+		if t.pub, err = publish.Open(ctx, c.Redis, workflows, c.Positions); err != nil {
+			return nil, err
+		}
+		defer t.pub.Close()
+		if err := t.prepare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	vc := viewers.Config{
+		Server: c.Server, WebSocket: c.WebSocket, Mixed: c.Mixed, Secure: c.Secure, Latest: c.Latest,
+		Viewers: c.Viewers, Workflows: workflows, FirstFrame: !c.Bare, Spread: c.Spread,
+	}
+	if c.Listen != "" {
+		vc.Timed = string(progress.TypeProgress)
 	}
 	var err error
-	if t.pub, err = publish.Open(ctx, c.Redis, workflows); err != nil {
-		return nil, err
-	}
-	defer t.pub.Close()
-	from, goal, err := t.prepare(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t.viewers, err = viewers.New(viewers.Config{
-		Server: c.Server, WebSocket: c.WebSocket, Viewers: c.Viewers, Workflows: workflows,
-		FirstFrame: !c.Bare, From: from, Goal: goal, Spread: c.Spread,
-	})
-	if err != nil {
+	if t.viewers, err = viewers.New(vc); err != nil {
 		return nil, err
 	}
 	defer t.viewers.Close()
-	if err := t.attach(ctx); err != nil {
+	if err := t.attachAll(ctx); err != nil {
 		return nil, err
+	}
+	if c.Listen != "" {
+		return t.res, t.listen(ctx, stdin)
 	}
 	for _, p := range c.Phases {
 		if err := t.phase(ctx, p); err != nil {
@@ -94,146 +115,55 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 
 type running struct {
 	Config
-	pub     *publish.Publisher
+	pub     *publish.Publisher // nil where viewers listen
 	viewers *viewers.Viewers
+	rdb     *redis.Client
 	res     *Result
+	// perAppend is how often the script calls each command for one event.
+	perAppend map[string]float64
 }
 
 // prepare writes what there is before the first viewer: an event of each
 // topic, or the events that viewers resume from.
-func (t *running) prepare(ctx context.Context) (from []viewers.Place, goal int64, err error) {
+func (t *running) prepare(ctx context.Context) error {
 	for i := range t.Topics {
-		if err := t.pub.Append(ctx, i, 1); err != nil {
-			return nil, 0, err
-		}
-	}
-	for len(from) < t.Positions {
-		pos := t.pub.Position(0)
-		from = append(from, viewers.Place{Seq: pos.Seq, Text: pos.String()})
-		if err := t.pub.Append(ctx, 0, 1); err != nil {
-			return nil, 0, err
-		}
-	}
-	return from, t.pub.Heads()[0], nil
-}
-
-// attach opens the connections and measures what that costs.
-func (t *running) attach(ctx context.Context) error {
-	var before int64
-	var err error
-	rdb := redis.NewClient(&redis.Options{Addr: t.Redis})
-	defer rdb.Close()
-	if t.Settle > 0 {
-		if err := t.viewers.Open(min(firstFew, t.Viewers), t.Within); err != nil {
-			return err
-		}
-		time.Sleep(t.Settle / 4)
-		if before, err = proc.RSS(t.PID); err != nil {
+		if err := t.pub.Append(ctx, i, time.Now()); err != nil {
 			return err
 		}
 	}
-	calls, err := commands(ctx, rdb)
+	if t.Positions == 0 {
+		return nil
+	}
+	before, err := commands(ctx, t.rdb)
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
-	if err := t.viewers.Open(t.Viewers, t.Within); err != nil {
-		return err
+	for range t.Positions {
+		if err := t.pub.Append(ctx, 0, time.Now()); err != nil {
+			return err
+		}
 	}
-	t.res.AttachSeconds = time.Since(begin).Seconds()
-	t.res.Attach = t.viewers.Ready()
-	after, err := commands(ctx, rdb)
+	after, err := commands(ctx, t.rdb)
 	if err != nil {
 		return err
 	}
-	t.res.Commands = make(map[string]int64)
+	t.perAppend = make(map[string]float64)
 	for name, n := range after {
-		if n -= calls[name]; n > 0 && name != "info" {
-			t.res.Commands[name] = n
-		}
+		t.perAppend[name] = float64(n-before[name]) / float64(t.Positions)
 	}
-	if t.Positions > 0 {
-		counts := t.viewers.Counts()
-		t.res.Resumed = &counts
-	}
-	if t.Settle > 0 {
-		time.Sleep(t.Settle)
-		rss, err := proc.RSS(t.PID)
-		if err != nil {
-			return err
-		}
-		t.res.Memory = Memory{Before: before, After: rss, PerViewer: float64(rss-before) / float64(max(t.Viewers-firstFew, 1))}
-	}
-	return nil
+	// One more, so that each has something to get.
+	return t.pub.Append(ctx, 0, time.Now())
 }
 
-// commands returns the number of calls by command since the server started.
-func commands(ctx context.Context, rdb *redis.Client) (map[string]int64, error) {
-	info, err := rdb.Info(ctx, "commandstats").Result()
-	if err != nil {
-		return nil, fmt.Errorf("read commandstats: %w", err)
+// places returns the positions that viewers resume from, in no order, the
+// same at every trial: the best order, the oldest first, is what a server
+// would wish for.
+func (t *running) places() []viewers.Place {
+	kept := t.pub.Positions()
+	places := make([]viewers.Place, len(kept))
+	for i, pos := range kept {
+		places[i] = viewers.Place{Seq: pos.Seq, Text: pos.String()}
 	}
-	calls := make(map[string]int64)
-	for line := range strings.Lines(info) {
-		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
-		var n int64
-		if _, err := fmt.Sscanf(rest, "calls=%d", &n); ok && err == nil {
-			calls[name] = n
-		}
-	}
-	return calls, nil
-}
-
-// phase publishes and waits until all was delivered.
-func (t *running) phase(ctx context.Context, p Phase) error {
-	// One event first: whatever a viewer's first delivery costs is over then.
-	t.viewers.Begin(t.pub.Heads())
-	for i := range t.Topics {
-		if err := t.pub.Append(ctx, i, 1); err != nil {
-			return err
-		}
-	}
-	if err := t.viewers.WaitSettled(int64(t.Viewers), max(t.Grace, 10*time.Second)); err != nil {
-		return fmt.Errorf("before the phase: %w", err)
-	}
-	t.viewers.Begin(t.pub.Heads())
-	cpu, err := t.cpu()
-	if err != nil {
-		return err
-	}
-	begin := time.Now()
-	each, took, err := t.pub.Steady(ctx, p.Rate, p.For)
-	if err != nil {
-		return err
-	}
-	// Not in time is what the counts will say.
-	expected := int64(each) * int64(t.Viewers)
-	_ = t.viewers.WaitSettled(expected, t.Grace)
-	seconds := time.Since(begin).Seconds()
-	now, err := t.cpu()
-	if err != nil {
-		return err
-	}
-	spent := now.Sub(cpu)
-	r := PhaseResult{
-		Rate: p.Rate, Published: int64(each), Actual: p.Rate, Expected: expected,
-		Counts: t.viewers.Counts(), Seconds: seconds,
-		CPUSeconds: spent.Total.Seconds(), UserSeconds: spent.User.Seconds(), SystemSeconds: spent.System.Seconds(),
-	}
-	if each > 1 { // the last event ends the last of each-1 stretches
-		r.Actual = min(float64(each-1)/took.Seconds(), p.Rate)
-	}
-	r.Missing = max(expected-r.Delivered-r.Lost, 0)
-	if r.Delivered > 0 {
-		r.CPUPerDelivery = float64(spent.Total.Microseconds()) / float64(r.Delivered)
-	}
-	t.res.Phases = append(t.res.Phases, r)
-	return nil
-}
-
-func (t *running) cpu() (proc.CPU, error) {
-	if t.PID == 0 {
-		return proc.CPU{}, nil
-	}
-	return proc.ReadCPU(t.PID)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(places), func(i, j int) { places[i], places[j] = places[j], places[i] })
+	return places
 }

@@ -3,6 +3,8 @@ package viewers
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"time"
 
@@ -19,13 +21,17 @@ const (
 	gone
 )
 
-// viewer is one connection.
+// viewer is one connection, or one stream of it.
 type viewer struct {
-	fd      int
+	fd int
+	// conn is in the place of fd over TLS; nil for a stream of HTTP/2.
+	conn    net.Conn
+	ws      bool
 	index   int32
 	topic   int32
 	state   state
 	ready   bool
+	served  bool // had its first frame
 	chunked bool
 	chunks  chunks
 	// seq is the last event's; -1: not known.
@@ -47,16 +53,24 @@ func (v *Viewers) open() {
 			began = v.openFrom.Add(v.c.Spread * time.Duration(i) / time.Duration(len(v.all)))
 		}
 		w := &v.all[i]
-		*w = viewer{index: int32(i), topic: int32(i % len(v.c.Workflows)), state: connecting, seq: -1, began: began}
-		if len(v.c.From) > 0 {
-			w.seq = v.c.From[i%len(v.c.From)].Seq
-		}
+		*w = v.newViewer(i, began)
 		if err := v.connect(w); err != nil {
 			v.fail(fmt.Errorf("connection %d: %w", i+1, err))
 			return
 		}
 		v.opening++
 	}
+}
+
+func (v *Viewers) newViewer(i int, began time.Time) viewer {
+	w := viewer{
+		index: int32(i), topic: int32(i % len(v.c.Workflows)), ws: v.c.WebSocket != (v.c.Mixed && i%2 == 1),
+		state: connecting, seq: -1, began: began,
+	}
+	if len(v.from) > 0 {
+		w.seq = v.from[i%len(v.from)].Seq
+	}
+	return w
 }
 
 // opened returns how many connections were begun.
@@ -89,27 +103,55 @@ func (v *Viewers) connect(w *viewer) error {
 	return unix.EpollCtl(v.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLOUT, Fd: w.index})
 }
 
-// request asks for the stream.
-func (v *Viewers) request(w *viewer) error {
-	var b bytes.Buffer
-	path, form := "stream", "Accept: text/event-stream\r\n"
-	if v.c.WebSocket {
-		path, form = "ws", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+// path returns what a viewer asks for.
+func (v *Viewers) path(w *viewer) string {
+	last := "stream"
+	if w.ws {
+		last = "ws"
+	}
+	q := url.Values{}
+	if len(v.from) > 0 {
+		q.Set("after", v.from[int(w.index)%len(v.from)].Text)
+	}
+	if v.c.Latest {
+		q.Set("mode", "latest")
+	}
+	u := url.URL{Path: "/v1/workflows/" + v.c.Workflows[w.topic] + "/" + last, RawPath: "/v1/workflows/" + url.PathEscape(v.c.Workflows[w.topic]) + "/" + last, RawQuery: q.Encode()}
+	return u.RequestURI()
+}
+
+// head returns the request for the stream.
+func (v *Viewers) head(w *viewer) []byte {
+	form := "Accept: text/event-stream\r\n"
+	if w.ws {
+		form = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 			"Sec-WebSocket-Protocol: runcast.v1.json\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
 	}
-	query := ""
-	if len(v.c.From) > 0 {
-		query = "?after=" + url.QueryEscape(v.c.From[int(w.index)%len(v.c.From)].Text)
-	}
-	fmt.Fprintf(&b, "GET /v1/workflows/%s/%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n%s\r\n",
-		url.PathEscape(v.c.Workflows[w.topic]), path, query, v.c.Server, form)
-	if n, err := unix.Write(w.fd, b.Bytes()); err != nil || n < b.Len() {
-		return fmt.Errorf("send the request: %d bytes, %w", n, err)
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\n%s\r\n", v.path(w), v.c.Server, form)
+}
+
+// request asks for the stream.
+func (v *Viewers) request(w *viewer) error {
+	if err := w.send(v.head(w)); err != nil {
+		return fmt.Errorf("send the request: %w", err)
 	}
 	return unix.EpollCtl(v.ep, unix.EPOLL_CTL_MOD, w.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: w.index})
 }
 
-func (v *Viewers) event(w *viewer, events uint32) {
+// send writes what is short enough for any socket.
+func (w *viewer) send(b []byte) error {
+	if w.conn != nil {
+		_, err := w.conn.Write(b)
+		return err
+	}
+	n, err := unix.Write(w.fd, b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+func (v *Viewers) event(w *viewer) {
 	switch w.state {
 	case connecting:
 		if code, err := unix.GetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
@@ -137,6 +179,11 @@ func (v *Viewers) read(w *viewer) {
 		v.lose(w, err)
 		return
 	}
+	v.took(w, kept, n)
+}
+
+// took goes on with n bytes that were read behind the kept ones of the buffer.
+func (v *Viewers) took(w *viewer, kept, n int) {
 	v.counts.Bytes += int64(n)
 	b := v.buf[:kept+n]
 	if w.state == asked {
@@ -159,7 +206,8 @@ func (v *Viewers) read(w *viewer) {
 		}
 		b = b[:kept+len(plain)]
 	}
-	if b, err = v.frames(w, b); err != nil {
+	b, err := v.frames(w, b)
+	if err != nil {
 		v.lose(w, err)
 		return
 	}
@@ -178,18 +226,23 @@ func (v *Viewers) read(w *viewer) {
 func (v *Viewers) answered(w *viewer, head []byte) error {
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
 	want := "200"
-	if v.c.WebSocket {
+	if w.ws {
 		want = "101"
 	}
 	if words := bytes.Fields(line); len(words) < 2 || string(words[1]) != want {
 		return fmt.Errorf("the server answered %q", line)
 	}
 	w.chunked = bytes.Contains(bytes.ToLower(head), []byte("\r\ntransfer-encoding: chunked"))
+	v.reads(w)
+	return nil
+}
+
+// reads notes that the request was answered.
+func (v *Viewers) reads(w *viewer) {
 	w.state = reading
 	if !v.c.FirstFrame {
 		v.nowReady(w)
 	}
-	return nil
 }
 
 func (v *Viewers) nowReady(w *viewer) {
@@ -202,7 +255,7 @@ func (v *Viewers) nowReady(w *viewer) {
 // frames takes all whole frames off b and returns the rest.
 func (v *Viewers) frames(w *viewer, b []byte) ([]byte, error) {
 	cut := sseFrame
-	if v.c.WebSocket {
+	if w.ws {
 		cut = wsFrame
 	}
 	now := time.Now().UnixNano()
@@ -220,20 +273,29 @@ func (v *Viewers) frames(w *viewer, b []byte) ([]byte, error) {
 			v.update(w, &f, now)
 		case snapshot:
 			// What it stands for was not delivered one by one.
-			if w.seq >= 0 && f.seq > w.seq {
+			switch {
+			case w.seq < 0 || f.seq <= w.seq:
+			case v.c.Latest:
+				v.counts.Delivered++
+				v.counts.Skipped += f.seq - w.seq - 1
+			default:
 				v.counts.Lost += f.seq - w.seq
 			}
 			w.seq = f.seq
 		case gap:
 			v.counts.Gaps++
 		case ping:
-			if _, err := unix.Write(w.fd, pong(f.data)); err != nil {
+			if err := w.send(pong(f.data)); err != nil {
 				return nil, err
 			}
 		case end, closing:
 			return nil, fmt.Errorf("the server ended the stream: %.200q", f.data)
 		}
-		if !w.ready && w.seq >= v.c.Goal && f.kind != other && f.kind != ping {
+		if !w.served && f.kind != other && f.kind != ping {
+			w.served = true
+			v.first.Add(time.Since(w.began))
+		}
+		if !w.ready && w.seq >= v.goal && f.kind != other && f.kind != ping {
 			v.nowReady(w)
 		}
 	}
@@ -245,6 +307,8 @@ func (v *Viewers) update(w *viewer, f *frame, now int64) {
 	case w.seq >= 0 && f.seq <= w.seq:
 		v.counts.Duplicates++
 		return
+	case w.seq >= 0 && v.c.Latest:
+		v.counts.Skipped += f.seq - w.seq - 1
 	case w.seq >= 0:
 		v.counts.Lost += f.seq - w.seq - 1
 	}
@@ -259,8 +323,13 @@ func (v *Viewers) update(w *viewer, f *frame, now int64) {
 			return
 		}
 		*s = stamp{seq: f.seq, nano: at.UnixNano()}
+		if v.c.Timed != "" && !bytes.Contains(f.data, []byte(`"type":"`+v.c.Timed+`"`)) {
+			s.nano = 0
+		}
 	}
-	v.hist.Add(time.Duration(now - s.nano))
+	if s.nano != 0 {
+		v.hist.Add(time.Duration(now - s.nano))
+	}
 }
 
 // lose notes that the connection broke, though it was to stay.
@@ -276,6 +345,11 @@ func (v *Viewers) lose(w *viewer, err error) {
 }
 
 func (v *Viewers) drop(w *viewer) {
-	_ = unix.Close(w.fd) // with it it leaves the epoll
+	switch {
+	case w.conn != nil:
+		_ = w.conn.Close()
+	case v.c.Secure == Clear:
+		_ = unix.Close(w.fd) // with it it leaves the epoll
+	}
 	w.state, w.rest = gone, nil
 }

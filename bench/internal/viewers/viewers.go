@@ -30,8 +30,14 @@ const (
 type Config struct {
 	// Server is the address, of this machine's loopback.
 	Server string
-	// WebSocket: viewers connect to …/ws, else to …/stream.
-	WebSocket bool
+	// WebSocket: viewers connect to …/ws, else to …/stream; Mixed: every other
+	// viewer has the other transport.
+	WebSocket, Mixed bool
+	// Secure is how they connect; the zero value is in the clear.
+	Secure Secure
+	// Latest: viewers ask for the newest state only. What is skipped is not
+	// lost then.
+	Latest bool
 	// Viewers is how many there are, at most MaxViewers. Viewer i follows
 	// Workflows[i % len(Workflows)].
 	Viewers   int
@@ -39,15 +45,12 @@ type Config struct {
 	// FirstFrame: a viewer is ready once it has the first frame, which tells
 	// where it is; else once its request is answered.
 	FirstFrame bool
-	// From are positions that viewers resume from, viewer i from
-	// From[i % len(From)]; the seq is that of the position.
-	From []Place
 	// Spread has the connections begun evenly over that time, whether earlier
 	// ones are ready or not, and waits counted from when each was due. Zero: a
 	// bounded number is under way at a time.
 	Spread time.Duration
-	// Goal is the seq that a resuming viewer must reach to be ready.
-	Goal int64
+	// Timed is the type of events whose latency counts; empty: of all.
+	Timed string
 }
 
 // Place is a position and the seq in it.
@@ -64,6 +67,9 @@ type Counts struct {
 	Lost int64 `json:"lost"`
 	// Duplicates came again, or after a later one.
 	Duplicates int64 `json:"duplicates"`
+	// Skipped events were merged into later ones, where viewers want the latest
+	// only.
+	Skipped int64 `json:"skipped,omitempty"`
 	// Gaps are gap frames.
 	Gaps int64 `json:"gaps"`
 	// Closed connections were ended by the server.
@@ -85,7 +91,7 @@ type Viewers struct {
 	mu    sync.Mutex
 	tasks []func()
 
-	// Settled is how many deliveries and losses there were; for waiting
+	// settled is how many deliveries and losses there were; for waiting
 	// without disturbing the thread.
 	settled atomic.Int64
 	nready  atomic.Int64
@@ -102,10 +108,17 @@ type Viewers struct {
 	counts   Counts
 	hist     latency.Histogram
 	ready    latency.Histogram // from connect to ready
+	first    latency.Histogram // from connect to the first frame
 	stopping bool
+	from     []Place // where viewers resume from, viewer i from from[i % len(from)]
+	goal     int64   // the seq that a resuming viewer must reach to be ready
+	stuck    []int   // sockets that nobody reads
+
+	// secure is what there is in place of the thread over TLS.
+	secure secure
 }
 
-// stamp is when the event with this seq was written.
+// stamp is when the event with this seq was due; zero: it does not count.
 type stamp struct {
 	seq  int64
 	nano int64
@@ -141,6 +154,9 @@ func New(c Config) (*Viewers, error) {
 	for i := range v.stamps {
 		v.stamps[i] = make([]stamp, stampSlots(len(v.stamps)))
 	}
+	if c.Secure != Clear {
+		return v, v.checkSecure()
+	}
 	if v.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make an epoll: %w", err)
 	}
@@ -169,6 +185,12 @@ func Loopback(addr string) (*net.TCPAddr, error) {
 
 // do has the thread run f, and waits for it.
 func (v *Viewers) do(f func()) {
+	if v.c.Secure != Clear {
+		v.secure.mu.Lock()
+		defer v.secure.mu.Unlock()
+		f()
+		return
+	}
 	ran := make(chan struct{})
 	v.mu.Lock()
 	v.tasks = append(v.tasks, func() { f(); close(ran) })
@@ -188,10 +210,39 @@ func (v *Viewers) Open(n int, within time.Duration) error {
 	}
 	v.do(func() {
 		v.want, v.openFrom = n, time.Now()
-		v.open()
+		if v.c.Secure != Clear {
+			v.openSecure()
+		} else {
+			v.open()
+		}
 	})
 	return v.await(within, func() bool { return v.nready.Load() >= int64(n) },
 		func() string { return fmt.Sprintf("%d of %d viewers are ready", v.nready.Load(), n) })
+}
+
+// Resume opens n connections that go on from these positions. A viewer is
+// ready once it has the event with seq goal.
+func (v *Viewers) Resume(n int, from []Place, goal int64, within time.Duration) error {
+	v.do(func() {
+		v.from, v.goal = from, goal
+		v.counts, v.hist, v.ready, v.first = Counts{}, latency.Histogram{}, latency.Histogram{}, latency.Histogram{}
+		v.settled.Store(0)
+	})
+	return v.Open(n, within)
+}
+
+// Cut cuts all connections off. They may be opened again.
+func (v *Viewers) Cut() {
+	v.do(func() {
+		for i := range v.all {
+			if w := &v.all[i]; w.state != unopened && w.state != gone {
+				v.drop(w)
+			}
+			v.all[i] = viewer{}
+		}
+		v.want, v.opening = 0, 0
+		v.nready.Store(0)
+	})
 }
 
 // WaitSettled waits until that many events were delivered or lost since
@@ -246,8 +297,23 @@ func (v *Viewers) Ready() latency.Summary {
 	return s
 }
 
+// First returns how long viewers took from connect to their first frame.
+func (v *Viewers) First() latency.Summary {
+	var s latency.Summary
+	v.do(func() { s = v.first.Summary() })
+	return s
+}
+
 // Close cuts all connections off and ends the thread.
 func (v *Viewers) Close() {
+	for _, fd := range v.stuck {
+		_ = unix.Close(fd)
+	}
+	v.stuck = nil
+	if v.c.Secure != Clear {
+		v.closeSecure()
+		return
+	}
 	v.do(func() { v.stopping = true })
 	<-v.done
 }
@@ -273,9 +339,9 @@ func (v *Viewers) run() {
 				v.runTasks()
 				continue
 			}
-			v.event(&v.all[e.Fd], e.Events)
+			v.event(&v.all[e.Fd])
 		}
-		v.settled.Store(v.counts.Delivered + v.counts.Lost)
+		v.settle()
 		v.open()
 	}
 	for i := range v.all {
@@ -285,6 +351,8 @@ func (v *Viewers) run() {
 	}
 	_, _ = unix.Close(v.ep), unix.Close(v.wakeFD)
 }
+
+func (v *Viewers) settle() { v.settled.Store(v.counts.Delivered + v.counts.Lost + v.counts.Skipped) }
 
 func (v *Viewers) runTasks() {
 	var count [8]byte

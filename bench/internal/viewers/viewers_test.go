@@ -123,16 +123,42 @@ func TestResumeFromManyPositions(t *testing.T) {
 	}()
 	v, err := New(Config{
 		Server: l.Addr().String(), Viewers: 4, Workflows: []string{"w"}, FirstFrame: true,
-		From: []Place{{8, "1-8-x"}, {5, "1-5-x"}}, Goal: 10,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	if err := v.Open(4, 10*time.Second); err != nil {
+	// Cut off, they come back, and what they get then is counted by itself.
+	for _, from := range [][]Place{{{8, "1-8-x"}, {5, "1-5-x"}}, {{9, "1-9-x"}, {4, "1-4-x"}}} {
+		v.Cut()
+		if err := v.Resume(4, from, 10, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		want := 2 * (20 - from[0].Seq - from[1].Seq)
+		if c := v.Counts(); c.Delivered != want || c.Lost+c.Duplicates+c.Closed != 0 || v.Ready().Count != 4 || v.First().Count != 4 || v.First().Max > v.Ready().Max {
+			t.Errorf("want %d: %+v", want, c)
+		}
+	}
+}
+
+func TestLatest(t *testing.T) {
+	start := make(chan struct{})
+	v, err := New(Config{
+		Server: serve(t, start, 8, 10, "event: snapshot\nid: 1-14-x\ndata: {}\n\n", 15), Viewers: 3, Workflows: []string{"w"}, Latest: true,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if c := v.Counts(); c.Delivered != 2*(2+5) || c.Lost+c.Duplicates+c.Closed != 0 || v.Ready().Count != 4 {
+	defer v.Close()
+	if err := v.Open(3, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	v.Begin([]int64{7})
+	close(start)
+	if err := v.WaitSettled(3*8, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if c := v.Counts(); c.Delivered != 3*4 || c.Skipped != 3*4 || c.Lost+c.Duplicates != 0 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -275,11 +275,11 @@ export function followMany(url, workflows, handlers = {}) {
 // new one is opened here, later and later, up to every 15 s. on.frame
 // returns false when a frame does not follow: then the stream is read anew.
 function connect(urlAt, on, after = "") {
-  let source = null, timer = 0, tries = 0, heard = false, closed = false;
+  let source = null, timer = 0, tries = 0, closed = false;
+  const asking = new AbortController();
   const link = { position: after, close };
 
   function open() {
-    heard = false;
     source = new EventSource(urlAt(link.position));
     source.onopen = () => on.state("live");
     source.onerror = () => {
@@ -294,7 +294,6 @@ function connect(urlAt, on, after = "") {
 
   function receive(kind, message) {
     if (closed) return;
-    heard = true;
     tries = 0;
     let data;
     try {
@@ -313,19 +312,44 @@ function connect(urlAt, on, after = "") {
     retry();
   }
 
-  function retry() {
-    // A stream that was refused from this position may be had from its
-    // beginning: so a run that ended meanwhile still shows its end.
-    if (!heard) link.position = "";
-    const wait = Math.min(15000, 500 * 2 ** tries++);
+  function retry(atLeast = 0) {
+    const wait = Math.min(15000, 500 * 2 ** tries++) * (0.5 + Math.random() / 2);
     clearTimeout(timer);
-    timer = setTimeout(open, wait * (0.5 + Math.random() / 2));
+    timer = setTimeout(link.position ? ask : open, Math.max(wait, atLeast));
+  }
+
+  // ask finds out what EventSource does not tell: whether there is nothing
+  // behind the position, since a run ended with it, or the server only could
+  // not answer. In the first case the stream is had from its beginning, so
+  // that the end still shows; in the second the position must be kept, or what
+  // was logged meanwhile would be missing without a gap.
+  async function ask() {
+    const answer = new AbortController();
+    const stop = () => answer.abort();
+    asking.signal.addEventListener("abort", stop);
+    let status = 0, atLeast = 0;
+    try {
+      const response = await fetch(urlAt(link.position), {
+        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: answer.signal,
+      });
+      status = response.status;
+      atLeast = 1000 * Math.min(60, Number(response.headers.get("Retry-After")) || 0);
+    } catch {
+      // Nobody answered.
+    }
+    stop(); // the stream itself is EventSource's to read
+    asking.signal.removeEventListener("abort", stop);
+    if (closed) return;
+    if (status === 204) link.position = "";
+    if (status === 200 || status === 204) open();
+    else retry(atLeast);
   }
 
   function close(state) {
     if (closed) return;
     closed = true;
     clearTimeout(timer);
+    asking.abort();
     source?.close();
     if (state) on.state(state);
   }
