@@ -33,7 +33,8 @@ build-dev:
 build-bench:
 	@mkdir -p $(BIN)/bench
 	$(ROOT) build -o $(BIN)/bench/ ./cmd/subscriber
-	cd bench && GOWORK=off go build -o $(BIN)/bench/ ./floor ./naive ./load ./writers ./reports ./run
+	cd bench && GOWORK=off go build -o $(BIN)/bench/ ./floor ./naive ./load ./writers ./reports ./webhooks ./run
+	cd cmd/dev && GOWORK=off go build -o $(BIN)/bench/ ./temporald
 
 bench: test-servers build-bench ## measure the subscriber against its budget, some minutes; BENCH_FLAGS="-only cpu"
 	@$(BIN)/bench/run -bin $(BIN)/bench -json $(BIN)/bench/results.json $(BENCH_FLAGS)

@@ -149,7 +149,7 @@ func flagValue(command []string, flag string) string {
 // programs use, and is asked for its health where it listens.
 func TestComposeTemporalIsWhatTheProgramsExpect(t *testing.T) {
 	s := composeProject(t).Services["temporal"]
-	options, err := temporalenv.Load(settings.Env{}, slog.New(slog.DiscardHandler))
+	options, err := temporalenv.Load(settings.Env{}, settings.Payloads{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,13 +64,14 @@ var scenarios = []scenario{
 	{name: "storm", run: storm},
 	{name: "append", run: appends},
 	{name: "reports", run: reports},
+	{name: "webhooks", run: webhooks},
 	{name: "scale", run: scale, asked: true},
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	bin := f.String("bin", "bin/bench", "`directory` of the programs: floor, naive, subscriber, load, writers, reports")
+	bin := f.String("bin", "bin/bench", "`directory` of the programs: floor, naive, subscriber, load, writers, reports, webhooks, temporald")
 	quick := f.Bool("quick", false, "a smoke test of less than a minute; times are not judged")
 	only := f.String("only", "", "measure these scenarios only, `a,b`")
 	out := f.String("json", "", "write all results to this `file`")
@@ -171,7 +172,7 @@ func finish(r *report.Run, stdout io.Writer, markdown bool) error {
 // newBench checks that all programs are there.
 func newBench(bin string, quick bool, stderr io.Writer) (*bench, error) {
 	b := &bench{bin: bin, stderr: stderr, report: report.New(quick), quick: quick}
-	for _, name := range []string{floor, naive, subscriber, "load", "writers", "reports"} {
+	for _, name := range []string{floor, naive, subscriber, "load", "writers", "reports", "webhooks", "temporald"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			return nil, fmt.Errorf("-bin: %w; `make bench` builds it", err)
 		}

@@ -44,11 +44,15 @@ Follow a run, even before it exists, and start it from another terminal:
   curl -sN %[1]s/v1/workflows/order-42/stream
   curl --json '{"type":"ProgressiveWorkflow","id":"order-42","input":{"steps":10,"step_ms":300}}' %[2]s/v1/workflows
 
+Write a message to the agents, as if by SMS; the reply goes %[5]s:
+
+  curl --json '{"text":"log 8h on apollo"}' %[2]s/v1/messages
+
 Read it by hand:
 
   %[3]s HGETALL '%[4]sworkflow:{order-42}'
 
-`, d.SubscriberAddr, d.APIAddr, cli, d.keyPrefix())
+`, d.SubscriberAddr, d.APIAddr, cli, d.keyPrefix(), "into the outbox (XRANGE "+d.keyPrefix()+"outbox - +)")
 	_, _ = d.out.Write([]byte(b.String())) // nobody reads it if it fails
 }
 

@@ -123,6 +123,10 @@ func (d *dev) startServices() error {
 	if d.env["RUNCAST_ALLOWED_ORIGINS"] == "" {
 		d.env["RUNCAST_ALLOWED_ORIGINS"] = pageOrigins(d.SubscriberAddr)
 	}
+	// What is typed into the page here is to be seen there.
+	if d.env["RUNCAST_SHOW_TEXT"] == "" {
+		d.env["RUNCAST_SHOW_TEXT"] = "true"
+	}
 	ui := d.env["RUNCAST_TEMPORAL_UI_URL"]
 	if ui == "" {
 		ui = d.ui

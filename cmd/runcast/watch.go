@@ -52,6 +52,11 @@ func (c *watchCommand) Run(ctx context.Context, std streams) error {
 	if err := settings.CheckUnknown(settings.EnvOf(os.Environ())); err != nil {
 		return err
 	}
+	return c.follow(ctx, std)
+}
+
+// follow shows the run until it ends.
+func (c *watchCommand) follow(ctx context.Context, std streams) error {
 	var show display = &lines{w: std.out}
 	if width := std.width(); width > 0 && !c.JSON {
 		show = &terminal{w: std.out, width: std.width, workflow: c.ID, now: time.Now}

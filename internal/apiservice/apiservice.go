@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	_ "time/tzdata" // reminders have time zones; an image may have none
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,26 +20,36 @@ import (
 	"github.com/runcast/runcast/internal/redislog"
 	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/internal/temporalenv"
+	"github.com/runcast/runcast/pkg/conversation"
 	"github.com/runcast/runcast/pkg/httpapi"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
+	"github.com/runcast/runcast/pkg/twiliohook"
 	"github.com/runcast/runcast/workflows"
 )
 
 // Config are the settings. TEMPORAL_* variables say where Temporal is.
 type Config struct {
-	Addr           string           `name:"addr" from:"RUNCAST_API_ADDR" default:"127.0.0.1:8081" help:"Where to listen. There is no authentication yet: think before it is not loopback."`
-	SubscriberURL  string           `name:"subscriber-url" from:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"The subscriber as its viewers reach it, for links to streams."`
-	TemporalUIURL  string           `name:"temporal-ui-url" from:"RUNCAST_TEMPORAL_UI_URL" help:"Temporal's web UI, for links to runs. Empty: no links."`
-	AllowedOrigins settings.Origins `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
-	TaskQueue      string           `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
-	MaxBody        int64            `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
-	Redis          settings.Redis   `embed:""`
-	Log            settings.Log     `embed:""`
+	Addr           string            `name:"addr" from:"RUNCAST_API_ADDR" default:"127.0.0.1:8081" help:"Where to listen. There is no authentication yet: think before it is not loopback."`
+	SubscriberURL  string            `name:"subscriber-url" from:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"The subscriber as its viewers reach it, for links to streams."`
+	TemporalUIURL  string            `name:"temporal-ui-url" from:"RUNCAST_TEMPORAL_UI_URL" help:"Temporal's web UI, for links to runs. Empty: no links."`
+	AllowedOrigins settings.Origins  `name:"allowed-origins" from:"RUNCAST_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Web origins whose pages may call, or *."`
+	TaskQueue      string            `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue of the runs that are started."`
+	MaxBody        int64             `name:"max-body" from:"RUNCAST_MAX_BODY" default:"65536" help:"Longest request body, in bytes."`
+	PublicURL      string            `name:"public-url" from:"RUNCAST_PUBLIC_URL" help:"This service as Twilio reaches it: the base of the webhooks' URLs. Signatures are checked against it."`
+	TrustedProxies settings.Proxies  `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
+	AuthToken      string            `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
+	ReplyWait      time.Duration     `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
+	KeepMessages   time.Duration     `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
+	Redis          settings.Redis    `embed:""`
+	Payloads       settings.Payloads `embed:""`
+	Log            settings.Log      `embed:""`
 }
 
 // Vars are the defaults that are spelled elsewhere.
-func (*Config) Vars() map[string]string { return map[string]string{"task_queue": workflows.TaskQueue} }
+func (*Config) Vars() map[string]string {
+	return map[string]string{"task_queue": workflows.TaskQueue, "reply_wait": httpapi.DefaultWait.String()}
+}
 
 // Validate reports settings that cannot be, or contradict each other.
 func (c *Config) Validate() error {
@@ -48,7 +59,14 @@ func (c *Config) Validate() error {
 	if c.TaskQueue == "" {
 		return errors.New("--task-queue (RUNCAST_TASK_QUEUE) is empty")
 	}
+	if c.ReplyWait != 0 && (c.ReplyWait < 2*time.Second || c.ReplyWait > httpapi.MaxWait) {
+		return fmt.Errorf("--reply-wait (RUNCAST_REPLY_WAIT): %v is not between 2s and %v, below which Twilio gives up", c.ReplyWait, httpapi.MaxWait)
+	}
+	if c.AuthToken != "" && c.PublicURL == "" && len(c.TrustedProxies) == 0 {
+		return errors.New("TWILIO_AUTH_TOKEN is set, but what Twilio signed cannot be known: set --public-url (RUNCAST_PUBLIC_URL) to the base of the webhooks' URLs, or --trusted-proxies (RUNCAST_TRUSTED_PROXIES)")
+	}
 	return errors.Join(
+		settings.BaseURL("--public-url (RUNCAST_PUBLIC_URL)", c.PublicURL),
 		settings.BaseURL("--subscriber-url (RUNCAST_SUBSCRIBER_URL)", c.SubscriberURL),
 		settings.BaseURL("--temporal-ui-url (RUNCAST_TEMPORAL_UI_URL)", c.TemporalUIURL),
 	)
@@ -81,7 +99,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	options, err := temporalenv.Load(env, logger)
+	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
 		return err
 	}
@@ -92,6 +110,10 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	}
 	defer temporal.Close()
 
+	verifier, err := c.verifier()
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	handler, err := httpapi.New(httpapi.Options{
@@ -102,6 +124,10 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		UI:             c.TemporalUIURL,
 		Subscriber:     c.SubscriberURL,
 		AllowedOrigins: c.AllowedOrigins,
+		Twilio:         verifier,
+		Receipts:       conversation.New(store.Client(), conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
+		Wait:           c.ReplyWait,
+		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,
 		Logger:         logger,
@@ -119,7 +145,17 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	defer asking.Wait()
 	defer stopAsking()
 	return httpserve.Serve(ctx, listener, httpserve.Options{
-		Handler: handler, Logger: logger, WriteTimeout: 15 * time.Second,
+		Handler: handler, Logger: logger, WriteTimeout: httpapi.MaxWait + 5*time.Second,
+	})
+}
+
+// verifier checks Twilio's signatures; nil where there is no token.
+func (c *Config) verifier() (*twiliohook.Verifier, error) {
+	if c.AuthToken == "" {
+		return nil, nil
+	}
+	return twiliohook.NewVerifier(twiliohook.Options{
+		AuthToken: c.AuthToken, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 	})
 }
 

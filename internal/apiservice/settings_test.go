@@ -46,6 +46,10 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_MAX_BODY=0", []string{"--max-body", "RUNCAST_MAX_BODY"}},
 		{"RUNCAST_SUBSCRIBER_URL=8080", []string{"RUNCAST_SUBSCRIBER_URL"}},
 		{"RUNCAST_TEMPORAL_UI_URL=ftp://x", []string{"RUNCAST_TEMPORAL_UI_URL"}},
+		{"RUNCAST_PUBLIC_URL=runcast.example", []string{"RUNCAST_PUBLIC_URL"}},
+		{"RUNCAST_TRUSTED_PROXIES=proxy.example", []string{"trusted-proxies", "proxy.example"}},
+		{"TWILIO_AUTH_TOKEN=secret", []string{"TWILIO_AUTH_TOKEN", "RUNCAST_PUBLIC_URL", "RUNCAST_TRUSTED_PROXIES"}},
+		{"RUNCAST_REPLY_WAIT=15s", []string{"RUNCAST_REPLY_WAIT", "14s"}},
 		{"RUNCAST_ALLOWED_ORIGINS=*,https://a.example", []string{"RUNCAST_ALLOWED_ORIGINS"}},
 		{"TEMPORAL_TLS=true TEMPORAL_TLS_CLIENT_CERT_PATH=/no/such.pem TEMPORAL_TLS_CLIENT_KEY_PATH=/no/such.key", []string{"/no/such"}},
 	} {
@@ -62,6 +66,9 @@ func TestBadSettings(t *testing.T) {
 			err := Run(ctx, nil, env, &out, &out)
 			if err == nil {
 				t.Fatal("it ran")
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("a secret is in %q", err)
 			}
 			for _, name := range tt.names {
 				if !strings.Contains(err.Error(), name) {

@@ -23,6 +23,7 @@ const module = "github.com/runcast/runcast"
 // package may import those of lower floors only, and what arrows allows.
 var floors = map[string]int{
 	"pkg/progress": 0,
+	"pkg/message":  0,
 
 	"pkg/redisstore": 1,
 	"pkg/problem":    1,
@@ -35,9 +36,16 @@ var floors = map[string]int{
 	"internal/statsmetrics": 1,
 	"internal/temporalenv":  2,
 
+	"pkg/twiliohook":   1,
+	"pkg/twiliosend":   1,
+	"pkg/agents":       1,
+	"pkg/payloadcodec": 1,
+
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,
 	"activities":   2,
+
+	"pkg/conversation": 2,
 
 	"workflows":       3,
 	"subscriber/hub":  3,
@@ -59,7 +67,7 @@ var floors = map[string]int{
 
 // arrows are the imports within a floor that the design has.
 var arrows = map[string][]string{
-	"activities":     {"pkg/reporter"},
+	"activities":     {"pkg/reporter", "pkg/conversation"},
 	"subscriber/sse": {"subscriber/hub"},
 	"subscriber/ws":  {"subscriber/hub"},
 	"cmd/api":        {"internal/apiservice"},
@@ -164,10 +172,12 @@ func TestSubscriberIsFreeOfTemporal(t *testing.T) {
 	}
 }
 
-func TestProgressImportsTheStandardLibraryOnly(t *testing.T) {
-	for _, p := range list(t, "-deps", "./pkg/progress") {
-		if !p.Standard && p.ImportPath != module+"/pkg/progress" {
-			t.Errorf("pkg/progress depends on %s", p.ImportPath)
+func TestGroundFloorImportsTheStandardLibraryOnly(t *testing.T) {
+	for _, ground := range []string{"pkg/progress", "pkg/message"} {
+		for _, p := range list(t, "-deps", "./"+ground) {
+			if !p.Standard && p.ImportPath != module+"/"+ground {
+				t.Errorf("%s depends on %s", ground, p.ImportPath)
+			}
 		}
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"strings"
 
+	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 )
 
@@ -49,6 +52,30 @@ func (o Origins) Validate() error {
 	return nil
 }
 
+// Proxies are networks of proxies, such as 10.0.0.0/8; an address is a network
+// of its own.
+type Proxies []netip.Prefix
+
+// Decode reads a list with commas.
+func (p *Proxies) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("networks", &text); err != nil {
+		return err
+	}
+	*p = nil
+	for _, entry := range strings.Split(text, ",") {
+		network, err := netip.ParsePrefix(entry)
+		if addr, e := netip.ParseAddr(entry); e == nil {
+			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%q is not a network such as 10.0.0.0/8", entry)
+		}
+		*p = append(*p, network.Masked())
+	}
+	return nil
+}
+
 // TLS are the files of a server's certificate. The zero value is plain HTTP.
 type TLS struct {
 	Cert string `name:"tls-cert" from:"RUNCAST_TLS_CERT" help:"PEM file with the certificate to answer with, its chain behind it. Empty: plain HTTP."`
@@ -74,4 +101,9 @@ func BaseURL(name, text string) error {
 		return fmt.Errorf("%s: %q is not a URL such as https://runcast.example", name, text)
 	}
 	return nil
+}
+
+// Payloads says how what Temporal keeps of runs is encrypted.
+type Payloads struct {
+	Keys string `name:"payload-keys" from:"RUNCAST_PAYLOAD_KEYS" placeholder:"KEY,…" help:"Encrypts what Temporal keeps of runs: base64 of 32 bytes each (openssl rand -base64 32), the newest first. The same for API and worker. Empty: not encrypted."`
 }

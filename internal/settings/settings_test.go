@@ -77,6 +77,28 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestProxies(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.0/8,::1": "[10.0.0.0/8 ::1/128]",
+		"192.0.2.7":      "[192.0.2.7/32]",
+		"10.1.2.3/8":     "[10.0.0.0/8]",
+		"all":            "",
+		"10.0.0.0/8,":    "",
+	} {
+		var c struct {
+			Proxies settings.Proxies `name:"proxies" from:"RUNCAST_TRUSTED_PROXIES" help:"Which."`
+		}
+		err := settings.Parse("x", "A program.", &c, nil, settings.Env{"RUNCAST_TRUSTED_PROXIES": text}, &bytes.Buffer{})
+		if want == "" {
+			if err == nil || !strings.Contains(err.Error(), "--proxies") {
+				t.Errorf("%q: got %v, %v", text, c.Proxies, err)
+			}
+		} else if got := fmt.Sprint(c.Proxies); err != nil || got != want {
+			t.Errorf("%q: got %v, %v", text, got, err)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
 	err := settings.Parse("x", "A program.", &config{}, []string{"--help"}, nil, &out)

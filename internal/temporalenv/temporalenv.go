@@ -13,11 +13,13 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/runcast/runcast/internal/settings"
+	"github.com/runcast/runcast/pkg/payloadcodec"
 )
 
 // Load returns the options that env asks for; without any, those of a server
-// on this machine and the namespace "default".
-func Load(env settings.Env, logger *slog.Logger) (client.Options, error) {
+// on this machine and the namespace "default". With keys, what Temporal keeps
+// of runs is encrypted.
+func Load(env settings.Env, payloads settings.Payloads, logger *slog.Logger) (client.Options, error) {
 	o, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{EnvLookup: env})
 	if err != nil {
 		return client.Options{}, fmt.Errorf("read the TEMPORAL_ settings: %w", err)
@@ -30,6 +32,13 @@ func Load(env settings.Env, logger *slog.Logger) (client.Options, error) {
 	}
 	o.Logger = log.NewStructuredLogger(slog.New(quietHandler{logger.Handler()}))
 	o.ConnectionOptions.DialOptions = append(o.ConnectionOptions.DialOptions, grpc.WithChainUnaryInterceptor(asciiHeaders))
+	if payloads.Keys != "" {
+		codec, err := payloadcodec.New(payloads.Keys)
+		if err != nil {
+			return client.Options{}, fmt.Errorf("--payload-keys (RUNCAST_PAYLOAD_KEYS): %w", err)
+		}
+		o.DataConverter, o.FailureConverter = codec.Converter(), codec.Failures()
+	}
 	return o, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
+	"github.com/runcast/runcast/activities"
 	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/internal/redischeck"
 	"github.com/runcast/runcast/internal/statsmetrics"
@@ -38,6 +39,7 @@ const (
 type program struct {
 	c        Config
 	store    *redisstore.Store
+	messages *activities.Messaging
 	temporal client.Client
 	reporter *reporter.Reporter
 	logger   *slog.Logger
@@ -66,7 +68,7 @@ func (p *program) work(ctx context.Context, failed <-chan error, ready func()) e
 		WorkerStopTimeout: stopFor,
 		OnFatalError:      func(err error) { cancel(fmt.Errorf("the worker stopped: %w", err)) },
 	})
-	workflows.Register(w, workflows.Deps{})
+	workflows.Register(w, workflows.Deps{Messaging: p.messages})
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}

@@ -24,15 +24,18 @@ import (
 
 // Config are the settings. TEMPORAL_* variables say where Temporal is.
 type Config struct {
-	Addr           string         `name:"addr" from:"RUNCAST_WORKER_ADDR" default:"127.0.0.1:8082" help:"Where /livez, /readyz and /metrics are."`
-	TaskQueue      string         `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue to take work from."`
-	ReconcileEvery time.Duration  `name:"reconcile-every" from:"RUNCAST_RECONCILE_EVERY" default:"10s" help:"How often runs that ended without their worker are looked for; at least 1s."`
-	TTLRunning     time.Duration  `name:"ttl-running" from:"RUNCAST_TTL_RUNNING" default:"720h" help:"How long the keys of an open chain live after its last event."`
-	TTLClosed      time.Duration  `name:"ttl-closed" from:"RUNCAST_TTL_CLOSED" default:"24h" help:"How long the keys of a closed chain live; not longer than those of an open one."`
-	MaxEvents      int64          `name:"max-events" from:"RUNCAST_MAX_EVENTS" default:"1000" help:"About how many events a stream holds."`
-	MaxProducers   int            `name:"max-producers" from:"RUNCAST_MAX_PRODUCERS" default:"1000" help:"How many producers one workflow may have at a time."`
-	Redis          settings.Redis `embed:""`
-	Log            settings.Log   `embed:""`
+	Addr           string            `name:"addr" from:"RUNCAST_WORKER_ADDR" default:"127.0.0.1:8082" help:"Where /livez, /readyz and /metrics are."`
+	TaskQueue      string            `name:"task-queue" from:"RUNCAST_TASK_QUEUE" default:"${task_queue}" help:"Task queue to take work from."`
+	ReconcileEvery time.Duration     `name:"reconcile-every" from:"RUNCAST_RECONCILE_EVERY" default:"10s" help:"How often runs that ended without their worker are looked for; at least 1s."`
+	TTLRunning     time.Duration     `name:"ttl-running" from:"RUNCAST_TTL_RUNNING" default:"720h" help:"How long the keys of an open chain live after its last event."`
+	TTLClosed      time.Duration     `name:"ttl-closed" from:"RUNCAST_TTL_CLOSED" default:"24h" help:"How long the keys of a closed chain live; not longer than those of an open one."`
+	MaxEvents      int64             `name:"max-events" from:"RUNCAST_MAX_EVENTS" default:"1000" help:"About how many events a stream holds."`
+	MaxProducers   int               `name:"max-producers" from:"RUNCAST_MAX_PRODUCERS" default:"1000" help:"How many producers one workflow may have at a time."`
+	Messages       settings.Messages `embed:""`
+	Twilio         settings.Twilio   `embed:""`
+	Redis          settings.Redis    `embed:""`
+	Payloads       settings.Payloads `embed:""`
+	Log            settings.Log      `embed:""`
 
 	// TrustRedis leaves out the check of the Redis server: an embedded one
 	// does not tell what it is.
@@ -92,7 +95,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return fmt.Errorf("--redis-url (REDIS_URL): %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	options, err := temporalenv.Load(env, logger)
+	options, err := temporalenv.Load(env, c.Payloads, logger)
 	if err != nil {
 		return err
 	}
@@ -102,8 +105,12 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	}
 	defer temporal.Close()
 
+	messages, err := messaging(c, store.Client(), logger)
+	if err != nil {
+		return err
+	}
 	p := &program{
-		c: c, store: store, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
+		c: c, store: store, messages: messages, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
 		reporter: reporter.New(temporal, store, reporter.WithLogger(logger), reporter.WithReconciler(0)),
 		reached: health{ask: func(ctx context.Context) error {
 			_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})

@@ -22,14 +22,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/twiliohook"
 )
 
 // Temporal is what this package needs of a client.
 type Temporal interface {
 	ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error)
 	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+	GetWorkflow(ctx context.Context, workflowID, runID string) client.WorkflowRun
+	UpdateWorkflow(ctx context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error)
+	SignalWorkflow(ctx context.Context, workflowID, runID, name string, arg any) error
+	ScheduleClient() client.ScheduleClient
 	CheckHealth(ctx context.Context, r *client.CheckHealthRequest) (*client.CheckHealthResponse, error)
 }
 
@@ -57,6 +63,17 @@ type Options struct {
 	// AllowedOrigins are the web origins whose pages may call; "*" is all.
 	// Nil is none but the service's own.
 	AllowedOrigins []string
+	// Twilio checks who signed a webhook; nil: the webhooks answer 503, and
+	// none is taken unchecked.
+	Twilio *twiliohook.Verifier
+	// Wait is how long WhatsApp and e-mail wait for a reply, 2 s to [MaxWait];
+	// 0 is [DefaultWait].
+	Wait time.Duration
+	// Receipts keeps what becomes of messages; nil keeps nothing.
+	Receipts Receipts
+	// DataConverter is the client's, for what schedules hold; nil is Temporal's
+	// default.
+	DataConverter converter.DataConverter
 	// MaxBody bounds a request's body in bytes; 0 is 64 KiB.
 	MaxBody int64
 	// Timeout bounds each call to Temporal, all its retries included; 0 is 5 s.
@@ -91,6 +108,15 @@ func New(o Options) (http.Handler, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
+	if o.Wait == 0 {
+		o.Wait = DefaultWait
+	}
+	if o.Wait < 2*claimTime || o.Wait > MaxWait {
+		return nil, fmt.Errorf("httpapi: a wait of %v is not between %v and %v", o.Wait, 2*claimTime, MaxWait)
+	}
+	if o.DataConverter == nil {
+		o.DataConverter = converter.GetDefaultDataConverter()
+	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
@@ -120,6 +146,17 @@ func (a *api) routes() http.Handler {
 		r.Head(path, h)
 	}
 	read("/v1/workflows/{id}", noQuery(http.HandlerFunc(a.describe)).ServeHTTP)
+	r.With(noQuery).Post("/v1/messages", a.typed)
+	r.Post("/webhooks/twilio/sms", a.sms)
+	r.Post("/webhooks/twilio/whatsapp", a.whatsApp)
+	r.Post(statusPath, a.status)
+	r.Post("/webhooks/email", a.email)
+	r.With(noQuery).Post("/v1/reminders", a.remind)
+	read("/v1/reminders/daily", noQuery(http.HandlerFunc(a.listDaily)).ServeHTTP)
+	r.With(noQuery).Post("/v1/reminders/daily", a.remindDaily)
+	read("/v1/reminders/daily/{id}", noQuery(http.HandlerFunc(a.describeDaily)).ServeHTTP)
+	r.With(noQuery).Patch("/v1/reminders/daily/{id}", a.changeDaily)
+	r.With(noQuery).Delete("/v1/reminders/daily/{id}", a.deleteDaily)
 	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	read("/readyz", a.ready)
 	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/internal/temporalenv"
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/httpapi"
@@ -94,7 +95,7 @@ func call(t *testing.T, s *httptest.Server, method, path, body string, header ..
 
 func TestStart(t *testing.T) {
 	// As the program makes its client: by itself the SDK cannot send the ID.
-	options, err := temporalenv.Load(nil, slog.New(slog.DiscardHandler))
+	options, err := temporalenv.Load(nil, settings.Payloads{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

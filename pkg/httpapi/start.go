@@ -80,24 +80,31 @@ func (a *api) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.metrics.started.WithLabelValues(req.Type, "ok").Inc()
-	w.Header().Set("Location", workflowPath(req.ID))
-	writeJSON(w, http.StatusAccepted, started{
-		WorkflowID: req.ID,
-		RunID:      run.GetRunID(),
-		Stream:     a.streamURL(req.ID, run.GetRunID()),
-	})
+	a.accept(w, req.ID, run.GetRunID())
 }
 
 // readStart reads the body, or answers what is wrong with it.
 func (a *api) readStart(w http.ResponseWriter, r *http.Request) (startRequest, bool) {
 	var req startRequest
+	if !a.readJSON(w, r, &req, `{"type":"…","id":"…","input":{…},"tags":["…"]}`) {
+		return req, false
+	}
+	if bytes.Equal(req.Input, []byte("null")) {
+		req.Input = nil
+	}
+	return req, true
+}
+
+// readJSON reads the body into v, or answers what is wrong with it; example
+// is what it should look like.
+func (a *api) readJSON(w http.ResponseWriter, r *http.Request, v any, example string) bool {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		w.Header().Set("Accept-Post", "application/json")
 		problem.Write(w, problem.Problem{
 			Status: http.StatusUnsupportedMediaType,
 			Detail: "Send JSON, with the header Content-Type: application/json.",
 		})
-		return req, false
+		return false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -105,22 +112,19 @@ func (a *api) readStart(w http.ResponseWriter, r *http.Request) (startRequest, b
 			Status: http.StatusRequestEntityTooLarge,
 			Detail: fmt.Sprintf("The body is longer than %d bytes. Keep large input elsewhere and send a reference to it.", tooLarge.Limit),
 		})
-		return req, false
+		return false
 	}
 	if err == nil {
-		err = decodeStrict(body, &req)
+		err = decodeStrict(body, v)
 	}
 	if err != nil {
 		problem.Write(w, problem.Problem{
 			Status: http.StatusBadRequest,
-			Detail: fmt.Sprintf(`The body cannot be read: %v. It looks like {"type":"…","id":"…","input":{…},"tags":["…"]}.`, err),
+			Detail: fmt.Sprintf(`The body cannot be read: %v. It looks like %s.`, err, example),
 		})
-		return req, false
+		return false
 	}
-	if bytes.Equal(req.Input, []byte("null")) {
-		req.Input = nil
-	}
-	return req, true
+	return true
 }
 
 // decodeStrict reads one JSON value and refuses members that v does not have

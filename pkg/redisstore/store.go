@@ -105,6 +105,10 @@ func newStore(c redis.UniversalClient, t *topology, o Options) *Store {
 	return s
 }
 
+// Client returns the client that the store uses, for who keeps other things in
+// the same Redis. If [Open] made it, it is closed with the store.
+func (s *Store) Client() redis.UniversalClient { return s.client }
+
 // Close writes what is still to be written to the indexes, within a bound,
 // and closes the connections if [Open] made them. Close subscriptions first.
 func (s *Store) Close() error {

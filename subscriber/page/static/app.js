@@ -3,6 +3,7 @@
 import { startDetail } from "./detail.js";
 import { startForm } from "./start.js";
 import { startList } from "./list.js";
+import { smsForm } from "./sms.js";
 import { byId, setText } from "./view.js";
 
 const LINK = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", offline: "Offline" };
@@ -110,12 +111,19 @@ try {
   api = ""; // the page still shows runs
 }
 startForm(api, (workflow, run) => {
+  show(workflow, run);
+  detail.focus();
+});
+// The focus stays in the box: the next message may follow.
+smsForm(api, show);
+
+function show(workflow, run) {
   history.pushState(null, "", `#run=${encodeURIComponent(workflow)}`);
   list.choose(workflow);
   detail.open(workflow, run);
-  detail.focus();
   list.read();
-});
+}
+
 showLink("connecting");
 list.read();
 follow();

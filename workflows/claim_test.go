@@ -1,0 +1,56 @@
+package workflows_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/pkg/message"
+)
+
+// Somebody claims the answer while no worker is there, and has gone when one
+// is: Temporal has kept the claim. It is too late by then, so the workflow
+// sends; or else nobody would answer.
+func TestClaimOfSomebodyGone(t *testing.T) {
+	o := newOffice(t, nil)
+	in := o.inbound("log 8h on apollo")
+	in.Wait = 3 * time.Second
+	run := o.converse(in)
+	eventually(t, "reply that waits", func() bool {
+		snap, err := o.progress.Snapshot(t.Context(), run.GetID())
+		return err == nil && snap.Message == "The reply waits for who asked."
+	})
+	o.worker.Stop()
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := o.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+			WorkflowID: run.GetID(), UpdateName: message.ClaimUpdate, WaitForStage: client.WorkflowUpdateStageCompleted,
+		})
+		left <- err
+	}()
+	eventually(t, "end of the wait", func() bool {
+		history := o.client.GetWorkflowHistory(t.Context(), run.GetID(), "", false, 0)
+		for history.HasNext() {
+			event, err := history.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if event.GetTimerFiredEventAttributes() != nil {
+				return true
+			}
+		}
+		return false
+	})
+	leave()
+	if err := <-left; err == nil {
+		t.Fatal("there is a worker")
+	}
+	o.work()
+	var result message.ConversationResult
+	if err := o.get(run, &result); err != nil || !result.Sent || len(o.sent()) != 1 {
+		t.Errorf("%+v, %v, %q", result, err, o.sent())
+	}
+}

@@ -1,0 +1,149 @@
+package workflows_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runcast/runcast/internal/testenv"
+	"github.com/runcast/runcast/pkg/agents"
+	"github.com/runcast/runcast/pkg/message"
+	"github.com/runcast/runcast/workflows"
+)
+
+// workdayZone is a time zone in which it is not the weekend now, so that
+// hours are owed; "" where there is none.
+func workdayZone(t *testing.T) string {
+	t.Helper()
+	for _, zone := range []string{"UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"} {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := time.Now().In(location).Weekday(); w != time.Saturday && w != time.Sunday {
+			return zone
+		}
+	}
+	t.Skip("it is the weekend everywhere, and nobody owes hours")
+	return ""
+}
+
+func (o *office) remind(in message.ReminderInput) workflows.ReminderResult {
+	o.t.Helper()
+	var result workflows.ReminderResult
+	if err := o.get(o.start(message.ReminderWorkflow, "reminder-"+testenv.Prefix(o.t), in), &result); err != nil {
+		o.t.Fatal(err)
+	}
+	return result
+}
+
+func TestReminderEscalates(t *testing.T) {
+	zone := workdayZone(t)
+	c := &carrier{}
+	o := newOffice(t, func(o *office) { o.m.Carrier = c })
+	got := o.remind(message.ReminderInput{
+		Channel: message.ChannelSMS, To: ada, Name: "Ada", TimeZone: zone, Wait: time.Second, EscalateTo: "+61491570158",
+	})
+	if got.Outcome != workflows.Escalated || got.Reminders != 2 || got.Missing != 8 || len(c.taken) != 3 {
+		t.Fatalf("%+v, %d messages", got, len(c.taken))
+	}
+	for i, want := range []string{"Hi Ada, 8 h are missing for ", "Hi Ada, 8 h are still missing for ", "Ada has not recorded 8 h for "} {
+		if !strings.HasPrefix(c.taken[i].Text, want) || (c.taken[i].To == ada) != (i < 2) {
+			t.Errorf("message %d to %s: %q", i+1, c.taken[i].To, c.taken[i].Text)
+		}
+	}
+	if ids, err := o.store.Awaiting(t.Context(), ada); err != nil || len(ids) != 0 {
+		t.Errorf("%q still wait, %v", ids, err)
+	}
+}
+
+// An answer by SMS ends the reminder at once.
+func TestReminderIsAnswered(t *testing.T) {
+	zone := workdayZone(t)
+	o := newOffice(t, func(o *office) {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.m.Zone = location
+	})
+	run := o.start(message.ReminderWorkflow, "reminder-"+testenv.Prefix(t), message.ReminderInput{
+		Channel: message.ChannelSMS, To: ada, TimeZone: zone, Wait: time.Hour,
+	})
+	eventually(t, "reminder", func() bool { return len(o.sent()) == 1 })
+	o.ask("log 3h on apollo") // not all of it
+	o.ask("log 5h on apollo")
+	var got workflows.ReminderResult
+	if err := o.get(run, &got); err != nil || got.Outcome != workflows.Answered || got.Reminders != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestReminderOwesNothing(t *testing.T) {
+	zone := workdayZone(t)
+	o := newOffice(t, nil)
+	location, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	today := time.Now().In(location).Format(time.DateOnly)
+	if err := o.store.Record(t.Context(), ada, "x", false, []agents.Entry{{Day: today, Project: "apollo", Hours: 8}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.remind(message.ReminderInput{Channel: message.ChannelSMS, To: ada, TimeZone: zone}); got.Outcome != workflows.NothingDue || len(o.sent()) != 0 {
+		t.Errorf("%+v, %q", got, o.sent())
+	}
+	if err := o.store.OptOut(t.Context(), ada); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.remind(message.ReminderInput{Channel: message.ChannelSMS, To: ada, TimeZone: zone}); got.Outcome != workflows.PersonOptedOut {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Daily reminders for 200 people, across a continue-as-new, end with who was
+// reminded, skipped and failed, while the children still wait.
+func TestDaily(t *testing.T) {
+	zone := workdayZone(t)
+	c := &carrier{}
+	o := newOffice(t, func(o *office) { o.m.Carrier = c })
+	in := message.DailyInput{Parallel: 20}
+	for n := range 200 {
+		user := message.ReminderInput{
+			Channel: message.ChannelSMS, To: message.Address(fmt.Sprintf("+6149157%04d", n)), Name: fmt.Sprintf("user %d", n), TimeZone: zone, Wait: time.Hour,
+		}
+		if n%50 == 7 {
+			user.Name, user.Hours = "", 25 // refused: the run fails
+		}
+		if n%40 == 3 {
+			if err := o.store.OptOut(t.Context(), user.To); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in.Users = append(in.Users, user)
+	}
+	id := "daily-" + testenv.Prefix(t)
+	run := o.start(message.DailyWorkflow, id, in)
+	first := run.GetRunID()
+	var got workflows.DailyResult
+	if err := run.Get(t.Context(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Reminded) != 191 || len(got.Skipped) != 5 || len(got.Failed) != 4 || c.count() != 191 {
+		t.Errorf("%d reminded, %d skipped, %d failed, %d messages", len(got.Reminded), len(got.Skipped), len(got.Failed), c.count())
+	}
+	if f := got.Failed[0]; f.Who != "+61•••••0007" || !strings.Contains(f.Error, "hours is 25") {
+		t.Errorf("%+v", f)
+	}
+	if got.Skipped[0].Why != workflows.PersonOptedOut {
+		t.Errorf("%+v", got.Skipped[0])
+	}
+	described, err := o.client.DescribeWorkflowExecution(t.Context(), id, "")
+	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == first {
+		t.Errorf("it did not continue as new: %v", err)
+	}
+	for n := range 200 {
+		_ = o.client.TerminateWorkflow(t.Context(), fmt.Sprintf("%s-%d", id, n+1), "", "the test is over") // some have ended
+	}
+}
