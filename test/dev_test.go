@@ -69,12 +69,12 @@ func (d *devServer) awaitReady(t *testing.T) {
 	})
 }
 
-// devBinary returns the binary that RUNCAST_DEV_BIN names, or else builds
+// devBinary returns the binary that RUNCAST_TEST_DEV_BIN names, or else builds
 // cmd/dev, which takes minutes the first time, into the user's cache; test
 // binaries take turns.
 func devBinary(t *testing.T) string {
 	t.Helper()
-	if binary := os.Getenv("RUNCAST_DEV_BIN"); binary != "" {
+	if binary := os.Getenv("RUNCAST_TEST_DEV_BIN"); binary != "" {
 		return binary
 	}
 	cache, err := os.UserCacheDir()
