@@ -188,6 +188,12 @@ func (l *link) commands(todo []op) []*command {
 			slot = slotOf(o.channel)
 		}
 		c := last[slot]
+		if o.ts != nil && o.ts.refusals > 0 {
+			// One that is refused for good must not take others with it.
+			all = append(all, &command{subscribe: true, slot: slot, waiting: map[string]*topicState{o.channel: o.ts}})
+			delete(last, slot) // what follows stays behind it
+			continue
+		}
 		if c == nil || c.subscribe != (o.ts != nil) || len(c.waiting) >= subscribeBatch {
 			c = &command{subscribe: o.ts != nil, slot: slot, waiting: map[string]*topicState{}}
 			last[slot] = c

@@ -347,3 +347,42 @@ func TestCloseWhileRedisHangs(t *testing.T) {
 		t.Error("a server that hangs took a topic")
 	}
 }
+
+// A channel that the user may not follow costs the others nothing, also when
+// all are subscribed anew in one command.
+func TestRefusedChannelIsAlone(t *testing.T) {
+	srv := testenv.NewRedis(t, testenv.RedisOptions{})
+	admin := redis.NewClient(&redis.Options{Addr: srv.Addr})
+	defer admin.Close()
+	if err := admin.Do(t.Context(), "ACL", "SETUSER", "viewer", "on", ">pw", "~*", "resetchannels", "&workflow:*", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(&redis.Options{Addr: srv.Addr, Username: "viewer", Password: "pw"})
+	defer c.Close()
+	s := redisstore.New(c, redisstore.Options{})
+	defer s.Close()
+	got := make(sink, 1000)
+	sub := s.Subscribe(got)
+	defer sub.Close()
+	h := &harness{client: c, store: s}
+	const topics = 50
+	for i := range topics {
+		h.add(t, sub, workflow(fmt.Sprint("id-", i)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	refused := make(chan error, 1)
+	go func() { refused <- sub.Add(ctx, progress.Topic{Kind: progress.TopicTag, Name: "blue"}) }()
+	eventually(t, "the tag to be refused", func() bool { return s.Stats().SubscribeRefused > 0 })
+	if err := admin.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range topics {
+		if m := got.next(t); m.data != "" {
+			t.Fatalf("%+v", m)
+		}
+	}
+	cancel()
+	if err := <-refused; !errors.Is(err, progress.ErrUnavailable) {
+		t.Errorf("the tag: %v", err)
+	}
+}
