@@ -72,7 +72,7 @@ func TestRedisHangs(t *testing.T) {
 		events := e.await(run.GetID(), "start", started)
 		epochs[run.GetID()] = events[0].Epoch
 	}
-	awake := server.Hang(t)
+	awake := server.Pause(t)
 	close(goOn)
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
