@@ -51,7 +51,7 @@ func checkReadme(t *testing.T, dev *devServer) {
 	}
 	printed = strings.ReplaceAll(printed, "-p "+port+" ", "-p 6380 ")
 	// The README goes on where the program has said enough.
-	for word, said := range map[string]int{"curl": 2, "redis-cli": 1} {
+	for word, said := range map[string]int{"curl": 3, "redis-cli": 1} {
 		got, want := commands(printed, word), commands(string(text), word)
 		if len(want) <= said || !slices.Equal(got, want[:said]) {
 			t.Errorf("it prints\n%s\nand the README has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
