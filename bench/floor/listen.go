@@ -46,37 +46,47 @@ func listen(addr string, v *viewers) error {
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		welcome(conn, v)
+		if err := welcome(conn, v); err != nil {
+			return err
+		}
 	}
 }
 
 // welcome answers the request and makes the socket a viewer's. A client has
-// a second to send its request: the next ones wait for it.
-func welcome(fd int, v *viewers) {
+// a second to send its request: the next ones wait for it. An error means that
+// Redis is gone.
+func welcome(fd int, v *viewers) error {
 	timeout := unix.NsecToTimeval(time.Second.Nanoseconds())
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	path, key, ok := request(fd)
+	workflow, form, _ := strings.Cut(strings.TrimPrefix(path, "/v1/workflows/"), "/")
 	var hello string
-	ws := strings.HasSuffix(path, "/ws")
+	ws := form == "ws"
 	switch {
 	case !ok:
 	case ws && key != "":
 		hello = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + accept(key) + "\r\n\r\n"
-	case strings.HasSuffix(path, "/stream"):
+	case form == "stream":
 		hello = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n"
 	default:
 		_, _ = syscall.Write(fd, []byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	}
 	if hello == "" || unix.SetNonblock(fd, true) != nil {
 		_ = unix.Close(fd)
-		return
+		return nil
+	}
+	// Before the viewer is answered: what is written from then on comes here.
+	t, err := v.follow(workflow)
+	if err != nil {
+		return err
 	}
 	if _, err := syscall.Write(fd, []byte(hello)); err != nil {
 		_ = unix.Close(fd)
-		return
+		return nil
 	}
-	v.add(fd, ws)
+	v.add(t, fd, ws)
+	return nil
 }
 
 func request(fd int) (path, key string, ok bool) {

@@ -1,9 +1,10 @@
-// Command floor is what no server of its kind can do without: one Redis
-// subscription, each message encoded once, one write(2) per viewer. It keeps
-// none of the subscriber's promises; it is what they are measured against.
+// Command floor is what no server of its kind can do without: one connection
+// to Redis, subscribed to each workflow that somebody follows, each message
+// encoded once, one write(2) per viewer. It keeps none of the subscriber's
+// promises; it is what they are measured against.
 //
-// It answers GET …/stream with Server-Sent Events and GET …/ws with a
-// WebSocket, of one workflow, in the subscriber's form.
+// It answers GET /v1/workflows/{id}/stream with Server-Sent Events and …/ws
+// with a WebSocket, in the subscriber's form.
 package main
 
 import (
@@ -19,55 +20,39 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8090", "`address` to listen on, of this machine's loopback")
 	redisAddr := flag.String("redis", "127.0.0.1:6379", "`address` of Redis")
-	channel := flag.String("channel", "", "the `channel` to subscribe to, such as workflow:{ID}:updates")
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("floor: ")
-	if err := run(*addr, *redisAddr, *channel); err != nil {
+	if err := run(*addr, *redisAddr); err != nil {
 		log.Print(err)
 		os.Exit(2)
 	}
 }
 
 // run serves until something fails.
-func run(addr, redisAddr, channel string) error {
-	if channel == "" {
-		return fmt.Errorf("-channel is missing")
-	}
-	sub, err := subscribe(redisAddr, channel)
+func run(addr, redisAddr string) error {
+	redis, err := net.Dial("tcp", redisAddr)
 	if err != nil {
-		return err
+		return fmt.Errorf("connect to Redis: %w", err)
 	}
-	defer sub.Close()
-	v := &viewers{}
+	defer redis.Close()
+	v := &viewers{redis: redis, topics: make(map[string]*topic)}
 	failed := make(chan error, 2)
 	go func() { failed <- listen(addr, v) }()
-	go func() { failed <- fanOut(sub, v) }()
+	go func() { failed <- fanOut(redis, v) }()
 	return <-failed
 }
 
-// subscribe returns the connection once it is asked for the channel.
-func subscribe(redisAddr, channel string) (net.Conn, error) {
-	c, err := net.Dial("tcp", redisAddr)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Redis: %w", err)
-	}
-	if _, err := fmt.Fprintf(c, "*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n", len(channel), channel); err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
-	}
-	return c, nil
-}
-
 // fanOut reads messages, arrays of three bulk strings, and writes each to all.
-func fanOut(sub net.Conn, v *viewers) error {
-	r := bufio.NewReaderSize(sub, 64<<10)
+func fanOut(redis net.Conn, v *viewers) error {
+	r := bufio.NewReaderSize(redis, 64<<10)
 	var word []byte
 	for {
 		n, err := length(r, '*')
 		if err != nil {
 			return err
 		}
-		message := false
+		message, t := false, (*topic)(nil)
 		for i := range n {
 			head, err := r.Peek(1)
 			if err != nil {
@@ -84,8 +69,10 @@ func fanOut(sub net.Conn, v *viewers) error {
 			switch {
 			case i == 0:
 				message = string(word) == "message"
-			case i == 2 && message:
-				v.deliver(word)
+			case i == 1 && message:
+				t = v.topic(word)
+			case i == 2 && t != nil:
+				v.deliver(t, word)
 			}
 		}
 	}

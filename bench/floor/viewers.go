@@ -3,35 +3,66 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"io"
 	"sync"
 	"syscall"
 )
 
-// viewers are the sockets, by form.
+// viewers are the sockets, by the channel of their workflow.
 type viewers struct {
-	mu      sync.Mutex
-	sse, ws []int
+	redis io.Writer
+
+	mu     sync.Mutex
+	topics map[string]*topic
 }
 
-func (v *viewers) add(fd int, ws bool) {
+// topic are the viewers of one workflow, by form. The mutex of all guards it.
+type topic struct{ sse, ws []int }
+
+// follow returns the viewers of a workflow. For the first one it asks Redis
+// for the channel.
+func (v *viewers) follow(workflow string) (*topic, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	channel := "workflow:{" + workflow + "}:updates"
+	t := v.topics[channel]
+	if t == nil {
+		if _, err := fmt.Fprintf(v.redis, "*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n", len(channel), channel); err != nil {
+			return nil, fmt.Errorf("subscribe: %w", err)
+		}
+		t = new(topic)
+		v.topics[channel] = t
+	}
+	return t, nil
+}
+
+func (v *viewers) add(t *topic, fd int, ws bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if ws {
-		v.ws = append(v.ws, fd)
+		t.ws = append(t.ws, fd)
 	} else {
-		v.sse = append(v.sse, fd)
+		t.sse = append(t.sse, fd)
 	}
 }
 
-// deliver encodes the event once for each form and writes it to all.
-func (v *viewers) deliver(event []byte) {
+// topic returns those who follow a channel.
+func (v *viewers) topic(channel []byte) *topic {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.sse) > 0 {
-		v.sse = writeAll(v.sse, sseFrame(event))
+	return v.topics[string(channel)]
+}
+
+// deliver encodes the event once for each form and writes it to all.
+func (v *viewers) deliver(t *topic, event []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(t.sse) > 0 {
+		t.sse = writeAll(t.sse, sseFrame(event))
 	}
-	if len(v.ws) > 0 {
-		v.ws = writeAll(v.ws, wsFrame(event))
+	if len(t.ws) > 0 {
+		t.ws = writeAll(t.ws, wsFrame(event))
 	}
 }
 

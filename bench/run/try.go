@@ -39,10 +39,7 @@ func (b *bench) node(ctx context.Context, name string, secure bool) (*server, er
 	}
 	s := &server{name: name, addr: addr, url: "http://" + addr}
 	args := []string{"-addr", addr, "-redis", b.redisAddr}
-	switch name {
-	case floor:
-		args = append(args, "-channel", "workflow:{"+trial.Workflow(0)+"}:updates")
-	case subscriber:
+	if name == subscriber {
 		args = []string{"--addr", addr, "--redis-url", "redis://" + b.redisAddr, "--max-viewers", "20000", "--log-level", "WARN"}
 		if secure {
 			s.url = "https://" + addr
