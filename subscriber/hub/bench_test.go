@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"testing"
@@ -33,6 +32,23 @@ func BenchmarkRing(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.top.accept(message{data: s.wire.next()})
+	}
+}
+
+// BenchmarkEntry reads one published event: its position, whether it is valid
+// and of one line, whether it follows the one before.
+func BenchmarkEntry(b *testing.B) {
+	w := newWire()
+	w.tail = `"workflow_id":"bench-1","run_id":"6c1f0a52-3f57-4b0e-9d3e-5b2f8c7a1e90","chain":"6c1f0a52-3f57-4b0e-9d3e-5b2f8c7a1e90",` +
+		`"type":"progress","time":"2026-01-02T03:04:05.123456789Z","percent":50,"current":7,"total":1000000,"message":"packing the boxes"}`
+	before := w.pos
+	data := w.next()
+	b.ReportAllocs()
+	for b.Loop() {
+		e, ok := newEntry(data)
+		if !ok || w.pos.Seq == 1 && !follows(progress.Position{}, e.pos, data) || before.Seq > 0 {
+			b.Fatal("it is not taken")
+		}
 	}
 }
 
@@ -100,9 +116,6 @@ func BenchmarkDeliver(b *testing.B) {
 			s.deliver(1)
 		}
 		report(b, 100)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		s.hub.Drain(ctx)
 	})
 }
 

@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -95,6 +97,76 @@ func TestTryWriteAllocatesNothing(t *testing.T) {
 	frame := make([]byte, 200)
 	if n := testing.AllocsPerRun(100, func() { _, _ = s.TryWrite(frame) }); n > 0 {
 		t.Errorf("%v allocations for each write", n)
+	}
+}
+
+// A socket that is full, closed or has lost its peer says so the same way,
+// whether the scheduler knows of the write or not.
+func TestWriteQuickOrNot(t *testing.T) {
+	for _, quick := range []bool{true, false} {
+		conn, peer := tcpPair(t)
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt := func(p []byte) (n int, err error) {
+			if failed := raw.Control(func(fd uintptr) { n, err = write(fd, p, quick) }); failed != nil {
+				return 0, failed
+			}
+			return n, err
+		}
+		if n, err := attempt([]byte("frame")); n != 5 || err != nil {
+			t.Errorf("quick %t: %d, %v", quick, n, err)
+		}
+		for err == nil {
+			_, err = attempt(make([]byte, 64<<10))
+		}
+		if err != syscall.EAGAIN {
+			t.Errorf("quick %t: when full: %v", quick, err)
+		}
+		_ = peer.SetLinger(0) // what is unread goes with a reset
+		_ = peer.Close()
+		waitUntil(t, "reset", func() bool {
+			_, err := attempt([]byte("frame"))
+			return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		})
+		_ = conn.Close()
+		if _, err := attempt([]byte("frame")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("quick %t: when closed: %v", quick, err)
+		}
+	}
+}
+
+// BenchmarkWrite is one small frame to a socket whose peer takes it: as every
+// delivery goes, as one in some does, and as the poller would have it.
+func BenchmarkWrite(b *testing.B) {
+	conn, peer := tcpPair(b)
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	s := NewSocket(conn, time.Second)
+	frame := make([]byte, 400)
+	open := func(quick bool) func() error {
+		return func() (err error) {
+			if failed := s.raw.Control(func(fd uintptr) { _, err = write(fd, frame, quick) }); failed != nil {
+				return failed
+			}
+			return err
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		write func() error
+	}{
+		{"quick", open(true)},
+		{"watched", open(false)},
+		{"poller", func() error { _, err := s.conn.Write(frame); return err }},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			for b.Loop() {
+				if err := tt.write(); err != nil && err != syscall.EAGAIN {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
