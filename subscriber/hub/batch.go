@@ -61,6 +61,7 @@ func (t *topic) updates(v *viewer) ([]byte, int) {
 			return nil, 0
 		}
 		t.batches[enc].put(made)
+		t.joined = t.joined || made.joined
 		b = &made
 	}
 	if v.want.Run != "" && v.chain == "" {

@@ -70,7 +70,9 @@ func encodeFrame(enc Encoding, t progress.Topic, kind Kind, pos *progress.Positi
 		}
 		return append(b, "\n\n"...)
 	default:
-		b := make([]byte, 0, len(data)+96+len(t.Name))
+		// In front there is room for the longest header: the length is known
+		// only afterwards, and one allocation is enough.
+		b := make([]byte, maxHeader, maxHeader+len(data)+96+len(t.Name))
 		b = append(b, '{')
 		if enc == WebSocketMany {
 			b = append(b, `"topic":`...)
@@ -88,7 +90,7 @@ func encodeFrame(enc Encoding, t progress.Topic, kind Kind, pos *progress.Positi
 		b = append(b, `,"data":`...)
 		b = append(b, data...)
 		b = append(b, '}')
-		return TextFrame(b)
+		return putHeader(b)
 	}
 }
 
@@ -101,21 +103,33 @@ func appendTopic(b []byte, t progress.Topic) []byte {
 	return append(append(b, marshal(t.Name)...), '}')
 }
 
+// maxHeader is the longest header of a WebSocket frame from a server.
+const maxHeader = 10
+
 // TextFrame returns the WebSocket frame (RFC 6455, section 5.2) of one text
 // message from a server: final, unmasked.
 func TextFrame(message []byte) []byte {
+	return putHeader(append(make([]byte, maxHeader, maxHeader+len(message)), message...))
+}
+
+// putHeader puts the header in front of a message that begins at maxHeader, and
+// returns the frame.
+func putHeader(b []byte) []byte {
 	const finText = 0x80 | 0x1
-	b := make([]byte, 0, len(message)+10)
-	b = append(b, finText)
-	switch n := len(message); {
+	switch n := len(b) - maxHeader; {
 	case n <= 125:
-		b = append(b, byte(n))
+		b = b[maxHeader-2:]
+		b[1] = byte(n)
 	case n <= 0xFFFF:
-		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+		b = b[maxHeader-4:]
+		b[1] = 126
+		binary.BigEndian.PutUint16(b[2:], uint16(n))
 	default:
-		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+		b[1] = 127
+		binary.BigEndian.PutUint64(b[2:], uint64(n))
 	}
-	return append(b, message...)
+	b[0] = finText
+	return b
 }
 
 // marshal encodes a value of the hub's own making, which cannot fail, on one

@@ -54,7 +54,7 @@ func (e *entry) about() *eventMeta {
 // no event: not JSON, or without a position.
 func newEntry(data []byte) (*entry, bool) {
 	pos, ok := scanPosition(data)
-	if !ok || !json.Valid(data) {
+	if !ok || !validJSON(data) {
 		return nil, false
 	}
 	e := &entry{pos: pos, data: oneLine(data)}
@@ -68,7 +68,7 @@ func newEntry(data []byte) (*entry, bool) {
 // oneLine returns data in a form that neither SSE (lines) nor WebSocket
 // (UTF-8) would break. Valid JSON has line ends between its tokens only.
 func oneLine(data []byte) []byte {
-	if bytes.ContainsAny(data, "\r\n") {
+	if bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 {
 		data = bytes.Map(func(r rune) rune {
 			if r == '\r' || r == '\n' {
 				return ' '

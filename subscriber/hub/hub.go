@@ -175,8 +175,8 @@ func (h *Hub) Topics() int {
 	return len(h.topics)
 }
 
-// Message takes what was published on a topic. The hub keeps data. It never
-// blocks; what belongs to no topic is dropped.
+// Message takes what was published on a topic. The hub keeps data, and changes
+// nothing of it. It never blocks; what belongs to no topic is dropped.
 func (h *Hub) Message(name progress.Topic, data []byte) {
 	if t := h.topic(name); t != nil {
 		t.receive(data)

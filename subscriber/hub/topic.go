@@ -54,6 +54,8 @@ type topic struct {
 	snapFrames, bareFrames, endFrames [encodings]sharedFrame
 
 	batches [encodings]sharedBatches
+	// joined says that there may be copies among them, to be let go of.
+	joined bool
 
 	// arrived are the undelivered messages. Only run uses it.
 	arrived []arrival
@@ -218,8 +220,11 @@ func (t *topic) round(viewers []*viewer) {
 	}
 	t.arrived = t.arrived[:0]
 	t.mu.Lock()
-	for i := range t.batches {
-		t.batches[i].release()
+	if t.joined {
+		t.joined = false
+		for i := range t.batches {
+			t.batches[i].release()
+		}
 	}
 	t.mu.Unlock()
 }
