@@ -50,8 +50,8 @@ func (l *line) dialOnce(ctx context.Context, network, addr string) (net.Conn, er
 		_ = conn.Close()
 		return nil, errHungUp
 	}
-	l.conn = conn
-	return conn, nil
+	l.conn = quiet(conn)
+	return l.conn, nil
 }
 
 // hangUp ends the connection and whatever waits for it.

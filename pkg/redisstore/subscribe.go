@@ -17,7 +17,7 @@ import (
 // topic come one at a time; a Resync may come beside them.
 type Sink interface {
 	// Message hands over one published message: for a workflow an event in
-	// wire form, for a tag a summary. The sink may keep data.
+	// wire form, for a tag a summary. The sink may keep data, unchanged.
 	Message(t progress.Topic, data []byte)
 	// Resync says that messages of the topic may have been missed: the
 	// connection was lost, the topic has moved to another node, or it is
