@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,40 @@ func TestEndOfOverload(t *testing.T) {
 			}
 			if *row.Subscriber != tt.want || !strings.Contains(row.Note, tt.note) {
 				t.Errorf("%v, %q", *row.Subscriber, row.Note)
+			}
+		})
+	}
+}
+
+// What was late once is tried again; what lacked something is not.
+func TestEndOfOverloadIsNoHiccup(t *testing.T) {
+	for name, tt := range map[string]struct {
+		late, lost []int // which of the trials
+		want       float64
+		trials     int
+	}{
+		"never":           {nil, nil, 4000, 5},
+		"once":            {[]int{1}, nil, 4000, 7},
+		"twice":           {[]int{1, 3}, nil, 1500, 4},
+		"twice in a row":  {[]int{1, 2}, nil, 1500, 3},
+		"lost once":       {nil, []int{1}, 1500, 2},
+		"lost, tried for": {[]int{1}, []int{2}, 1500, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trials := 0
+			row := end(false, true, 1000, func(_ string, rate float64, _ time.Duration) *trial.PhaseResult {
+				p := &trial.PhaseResult{Rate: rate, Actual: rate, Seconds: 2}
+				if slices.Contains(tt.late, trials) {
+					p.Latency.P99 = maxOverloadMS + 1
+				}
+				if slices.Contains(tt.lost, trials) {
+					p.Lost = 1
+				}
+				trials++
+				return p
+			})
+			if *row.Subscriber != tt.want || trials != tt.trials {
+				t.Errorf("%v after %d trials, want %v after %d", *row.Subscriber, trials, tt.want, tt.trials)
 			}
 		})
 	}

@@ -56,7 +56,7 @@ func (a *attempt) write(raw syscall.RawConn, p []byte, wait bool) (int, error) {
 
 // watched: of so many sockets one is written to by a system call that the
 // scheduler knows of; see write.
-const watched = 64
+const watched = 512
 
 // write makes one write(2). A quick one is kept from the scheduler: else every
 // event on a quiet node wakes the thread that watches over system calls, which
