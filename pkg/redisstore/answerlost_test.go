@@ -100,7 +100,7 @@ func TestDuplicateWritesTheIndexes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h.sharded {
-			args[1] = "SPUBLISH"
+			args[0] = shardedPublish(args[0].(string))
 		}
 		keys := []string{h.key("id", ""), h.key("id", ":events"), h.key("id", ":producers")}
 		if err := h.client.Eval(t.Context(), redisstore.AppendSource, keys, args...).Err(); err != nil {

@@ -3,11 +3,9 @@ package redisstore
 import (
 	"context"
 	_ "embed" // append.lua
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -223,48 +221,6 @@ func closing(events []progress.Event) bool {
 	return len(events) > 0 && events[len(events)-1].Type == progress.TypeClosed
 }
 
-// appendArgs checks an append and encodes it as the script's ARGV.
-func (s *Store) appendArgs(a *Append) ([]any, error) {
-	if err := a.check(); err != nil {
-		return nil, err
-	}
-	args := make([]any, 0, 18+14*len(a.Events))
-	args = append(args,
-		s.keys.workflow(a.WorkflowID).updates,
-		s.publish,
-		s.now().UnixMilli(),
-		s.opts.TTLRunning.Milliseconds(),
-		s.opts.TTLClosed.Milliseconds(),
-		max(s.opts.MaxLen, 0),
-		s.opts.MaxProducers,
-		a.Fence.RunID,
-		a.Fence.Chain,
-		unixMilli(a.Fence.RunTime),
-		flag(a.Fence.Provisional),
-		EncodeID(a.Producer.Name),
-		a.Number,
-		unixMilli(a.Producer.Started),
-		max(a.Producer.Attempt, 0),
-		nonce(a.Producer.Nonce),
-		flag(a.Producer.Sparse),
-		a.WorkflowID,
-	)
-	total := 0
-	for i := range a.Events {
-		var err error
-		if args, err = appendEventArgs(args, &a.Events[i]); err != nil {
-			return nil, err
-		}
-		if body, ok := args[len(args)-eventArgs+1].([]byte); ok {
-			total += len(body)
-		}
-	}
-	if total > MaxAppendBytes {
-		return nil, fmt.Errorf("%w: an append of %d bytes of JSON; %d are allowed, so make it several", progress.ErrInvalid, total, MaxAppendBytes)
-	}
-	return args, nil
-}
-
 func (a *Append) check() error {
 	if err := progress.CheckWorkflowID(a.WorkflowID); err != nil {
 		return err
@@ -298,110 +254,4 @@ func (a *Append) check() error {
 		}
 	}
 	return nil
-}
-
-// eventArgs is how many arguments one event has.
-const eventArgs = 14
-
-// appendEventArgs adds the arguments of one event. What the hash gets is
-// what a reader of the event's JSON gets: the same time, the same numbers,
-// text with what is not UTF-8 replaced.
-func appendEventArgs(args []any, e *progress.Event) ([]any, error) {
-	body, err := e.AppendBody(nil)
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > MaxEventBytes {
-		return nil, fmt.Errorf("%w: a %s event has %d bytes of JSON; %d are allowed", progress.ErrInvalid, e.Type, len(body), MaxEventBytes)
-	}
-	step := validText(e.Step)
-	if len(step) > MaxStepBytes {
-		return nil, fmt.Errorf("%w: the name of a step has %d bytes; %d are allowed", progress.ErrInvalid, len(step), MaxStepBytes)
-	}
-	var state, percent, tags string
-	if e.Type == progress.TypeStep {
-		if state, err = encodeState(e); err != nil {
-			return nil, err
-		}
-		if len(state) > MaxStateBytes {
-			return nil, fmt.Errorf("%w: the state of a step has %d bytes of JSON; %d are allowed", progress.ErrInvalid, len(state), MaxStateBytes)
-		}
-	}
-	if e.Percent != nil {
-		text, err := json.Marshal(*e.Percent)
-		if err != nil {
-			return nil, fmt.Errorf("%w: percent: %w", progress.ErrInvalid, err)
-		}
-		percent = string(text)
-	}
-	if len(e.Tags) > 0 {
-		if tags, err = encodeJSON(e.Tags); err != nil {
-			return nil, err
-		}
-	}
-	attempt := ""
-	if e.Attempt > 0 {
-		attempt = strconv.Itoa(e.Attempt)
-	}
-	return append(args,
-		string(e.Type), body, formatTime(e.Time), string(e.Status), step, state, percent,
-		optional(e.Current), optional(e.Total), validText(e.Message), validText(e.Error), attempt,
-		validText(e.WorkflowType), tags,
-	), nil
-}
-
-// encodeState returns the step's JSON as the hash holds it, but for first and
-// seq, which the script puts in front.
-func encodeState(e *progress.Event) (string, error) {
-	return encodeJSON(progress.Step{
-		Status: e.Status, Percent: e.Percent, Current: e.Current, Total: e.Total,
-		Message: e.Message, Error: e.Error, Attempt: e.Attempt, Time: e.Time.UTC().Truncate(time.Microsecond),
-	})
-}
-
-func encodeJSON(v any) (string, error) {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return "", fmt.Errorf("%w: encode: %w", progress.ErrInvalid, err)
-	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
-}
-
-// validText replaces every byte that is not UTF-8, one by one, as
-// encoding/json does in the body.
-func validText(text string) string { return string([]rune(text)) }
-
-func formatTime(t time.Time) string {
-	return t.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
-}
-
-func optional(n *int64) string {
-	if n == nil {
-		return ""
-	}
-	return strconv.FormatInt(*n, 10)
-}
-
-func unixMilli(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return max(t.UnixMilli(), 0)
-}
-
-func flag(on bool) string {
-	if on {
-		return "1"
-	}
-	return ""
-}
-
-// nonce returns the text as one word; "-" is none.
-func nonce(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return EncodeID(text)
 }

@@ -5,32 +5,35 @@
 --       2 stream     workflow:{ID}:events     the events
 --       3 producers  workflow:{ID}:producers  who wrote last, and what
 --
--- ARGV  1 channel    workflow:{ID}:updates
---       2 publish    PUBLISH, or SPUBLISH on a cluster
---       3 epoch      candidate for a new stream: the writer's Unix ms
---       4 ttl        ms that the keys live while the chain is open
---       5 ttl closed ms that they live once it is closed
---       6 maxlen     the stream is trimmed with MAXLEN ~; 0: never
---       7 producers  the most producers that the workflow may have
---       8 run        run ID of all the events; '' outside Temporal
---       9 chain      chain of all the events
---      10 run time   Unix ms of the run's first live task; 0: not known
---      11 provisional '1': only a note that the run was queued; else ''
---      12 producer   name, without spaces; '' when number is 0
---      13 number     of the first event among its producer's; 0: unnumbered
---      14 started    Unix ms of the producer's execution; 0 if it has none
---      15 attempt    of the producer's execution; 0 if it has none
---      16 nonce      of the producer's execution; '-' if it has none
---      17 sparse     '1': numbers may jump without loss; else ''
---      18 workflow   the ID as it is, not encoded
---      then 14 for every event, absent ones '':
---         1 type  2 body  3 time  4 status  5 step  6 state  7 percent
---         8 current  9 total  10 message  11 error  12 attempt
---        13 workflow type  14 tags (JSON array)
---      body is the event's JSON without epoch, seq, check and lost; state is
---      the step's JSON, from "status" on; both begin with '{"'. A body has
---      262144 bytes at most, all bodies together 4194304, a state 65536, a
---      step 1000.
+-- ARGV  1 options    13 words, one space between them:
+--         publish      PUBLISH, or SPUBLISH on a cluster; on workflow:{ID}:updates
+--         epoch        candidate for a new stream: the writer's Unix ms
+--         ttl          ms that the keys live while the chain is open
+--         ttl closed   ms that they live once it is closed
+--         maxlen       the stream is trimmed with MAXLEN ~; 0: never
+--         producers    the most producers that the workflow may have
+--         run time     Unix ms of the run's first live task; 0: not known
+--         provisional  1: only a note that the run was queued; else 0
+--         number       of the first event among its producer's; 0: unnumbered
+--         started      Unix ms of the producer's execution; 0 if it has none
+--         attempt      of the producer's execution; 0 if it has none
+--         nonce        of the producer's execution; '-' if it has none
+--         sparse       1: numbers may jump without loss; else 0
+--       2 producer   name, without spaces; '' when number is 0
+--       3 run        run ID of all the events; '' outside Temporal
+--       4 chain      chain of all the events
+--       5 workflow   the ID as it is, not encoded
+--      then for every event its head, its body, and its texts:
+--       head         8 words, one space between them, '-' where there is none:
+--         type texts attempt time status percent current total
+--         texts is a letter for each text that follows the body, in this order:
+--         s step, j state, m message, e error, w workflow type, t tags
+--       body         the event's JSON without epoch, seq, check and lost
+--      The fold needs of a progress s and m, of a step s and j, of an output s,
+--      of a closed e, of each w and t, where it has them; others may be left
+--      out. State is the step's JSON, from "status" on, tags a JSON array. A
+--      body and a state begin with '{"'. A body has 262144 bytes at most, all
+--      bodies together 4194304, a state 65536, a step 1000.
 --
 -- Answer: a list of strings, its first the code.
 --   OK, DUPLICATE   epoch, seq, check (of the last event), lost, status and
@@ -56,128 +59,68 @@
 --   the first XADD, or for a new stream an HSET, since only DEL makes room
 --   for its XADD. Once something is written, a script is not refused memory.
 --   Publishing comes last and by pcall: a message is only a wake-up.
---   It is read by an interpreter, once for each append. So globals are made
---   local, tables and functions are made where they are needed, numbers are
---   checked as text, and of the progress in one append only the last is put
---   into the hash. The benchmark (bench, scenario append) watches over it.
+--   It is read by an interpreter, once for each append. So arguments are few,
+--   globals are made local, numbers stay text where they can, and what logs
+--   and progress of a run that goes on do not need (tables, functions, fields
+--   of the hash) is made in the one block that the others go through. The
+--   benchmark (bench, scenario append) watches over it.
 
-local ARGV, KEYS, redis, string, tonumber = ARGV, KEYS, redis, string, tonumber
-local call, sub, match, find = redis.call, string.sub, string.match, string.find
+local ARGV, KEYS, redis, string, tonumber, type = ARGV, KEYS, redis, string, tonumber, type
+local call, pcall, sub, match, find = redis.call, redis.pcall, string.sub, string.match, string.find
 
-local WIDTH, HEADER = 14, 18
+local FIRST = 6 -- the argument where the events begin
 local MAX_DIGITS = 14 -- up to it numbers are exact, and turn into text as digits
 local MAX_STEPS = 100
 local MAX_BODY, MAX_BODIES = 262144, 4194304 -- bytes
 local MAX_STATE, MAX_STEP = 65536, 1000
+local HEAD = '^(%l+) ([%l-]+) ([%d-]+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 local hash, stream, producers = KEYS[1], KEYS[2], KEYS[3]
 
--- ---------------------------------------------------------------- arguments
+-- ------------------------------------------------------------------ options
 
 local argc = #ARGV
-local count = (argc - HEADER) / WIDTH
-if #KEYS ~= 3 or count < 1 or count % 1 ~= 0 then
+if #KEYS ~= 3 or argc < FIRST + 1 then
   return {'INVALID', 'the number of keys or arguments is wrong'}
 end
-if stream ~= hash .. ':events' or producers ~= hash .. ':producers' or ARGV[1] ~= hash .. ':updates' then
-  return {'INVALID', 'the keys or the channel are not of one workflow'}
+if stream ~= hash .. ':events' or producers ~= hash .. ':producers' then
+  return {'INVALID', 'the keys are not of one workflow'}
 end
-if ARGV[2] ~= 'PUBLISH' and ARGV[2] ~= 'SPUBLISH' then
-  return {'INVALID', 'the publish command is neither PUBLISH nor SPUBLISH'}
+local publish, candidate, ttlOpen, ttlClosed, maxlen, maxProducers, runTime, provisional, number, rank, started, attempt, nonce, sparse =
+  match(ARGV[1], '^(S?PUBLISH) ([1-9]%d*) ([1-9]%d*) ([1-9]%d*) (%d+) (%d+) (%d+) ([01]) (%d+) ((%d+) (%d+) (%S+)) ([01])$')
+if not publish then
+  return {'INVALID', 'the options are not the 13 words that they should be'}
 end
-local rank = ' ' .. ARGV[14] .. ' ' .. ARGV[15] .. ' ' -- and the nonce: of the execution
--- Digits only and exact: the numbers stand in entries as they came.
-if not find(ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. ARGV[10] .. ' ' .. ARGV[13] .. rank,
-    '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ $')
-  or #ARGV[3] > MAX_DIGITS or #ARGV[4] > MAX_DIGITS or #ARGV[5] > MAX_DIGITS or #ARGV[6] > MAX_DIGITS or #ARGV[7] > MAX_DIGITS
-  or #ARGV[10] > MAX_DIGITS or #ARGV[13] > MAX_DIGITS or #ARGV[14] > MAX_DIGITS or #ARGV[15] > MAX_DIGITS then
-  return {'INVALID', 'a number is not one'}
+-- Exact: the numbers stand in entries as they came.
+if #candidate > MAX_DIGITS or #ttlOpen > MAX_DIGITS or #ttlClosed > MAX_DIGITS or #maxlen > MAX_DIGITS or #maxProducers > MAX_DIGITS
+  or #runTime > MAX_DIGITS or #number > MAX_DIGITS or #started > MAX_DIGITS or #attempt > MAX_DIGITS then
+  return {'INVALID', 'a number has too many digits'}
 end
-local epoch, ttlOpen, ttlClosed, maxlen = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local run, chain, runTime, provisional = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1'
-local producer, number, nonce = ARGV[12], tonumber(ARGV[13]), ARGV[16]
-if epoch < 1 or ttlOpen < 1 or ttlClosed < 1 then
-  return {'INVALID', 'epoch and expiries must be positive'}
-end
-if number > 0 and (producer == '' or not find(nonce, '^%S+$')) then
-  return {'INVALID', 'a numbered append needs a producer and a nonce'}
-end
-rank = rank .. nonce
-
-local bytes = 0
-local extra -- fields of steps and outputs that are read, too
-local asked
-for at = HEADER + 1, argc, WIDTH do
-  local kind, body, step = ARGV[at], ARGV[at + 1], ARGV[at + 4]
-  if sub(body, 1, 2) ~= '{"' then
-    return {'INVALID', 'an event has no type or no body'}
-  end
-  if #body > MAX_BODY then
-    return {'INVALID', 'an event has more than 262144 bytes'}
-  end
-  bytes = bytes + #body
-  if #step > MAX_STEP or #ARGV[at + 5] > MAX_STATE then
-    return {'INVALID', 'a step has more than 1000 bytes, or its state more than 65536'}
-  end
-  if kind == 'step' or kind == 'output' then
-    if not extra then extra, asked = {}, {} end
-    local name = 'step.' .. step
-    if kind == 'step' and not asked[name] then
-      if step == '' or sub(ARGV[at + 5], 1, 2) ~= '{"' then
-        return {'INVALID', 'a step event has no step or no state'}
-      end
-      asked[name] = true
-      extra[#extra + 1] = name
-    end
-    name = 'output.' .. step
-    if not asked[name] then
-      asked[name] = true
-      extra[#extra + 1] = name
-    end
-  elseif kind ~= 'progress' and kind ~= 'log' and kind ~= 'started' and kind ~= 'closed' then
-    return {'INVALID', 'an event has no type or no body'}
-  end
-end
-if bytes > MAX_BODIES then
-  return {'INVALID', 'the events have more than 4194304 bytes'}
+local producer, run, chain = ARGV[2], ARGV[3], ARGV[4]
+local trim = tonumber(maxlen) > 0
+number = tonumber(number)
+if number > 0 and producer == '' then
+  return {'INVALID', 'a numbered append needs a producer'}
 end
 
 -- -------------------------------------------------------------------- state
 
--- h is the hash as it will be: false for a field that is not there, nil for
--- one that has not been read. Of progress that is what an event may take
--- away, so that HDEL is called only when needed.
-local v = call('HMGET', hash, 'status', 'tags', 'closed_at', 'run_id', 'chain', 'epoch', 'seq', 'check',
-  'run_time', 'percent', 'current', 'total', 'message', 'updated_at')
-local h = {status = v[1], tags = v[2], closed_at = v[3], run_id = v[4], chain = v[5], epoch = v[6], seq = v[7],
-  check = v[8], run_time = v[9], percent = v[10], current = v[11], total = v[12], message = v[13], updated_at = v[14]}
-local before = v[14] or '' -- when the hash was last changed
-if extra then
-  local values = call('HMGET', hash, unpack(extra))
-  for i = 1, #extra do h[extra[i]] = values[i] end
-end
-
+-- Of progress what an event may take away, so that HDEL is called only when
+-- needed.
+local v = call('HMGET', hash, 'status', 'percent', 'current', 'total', 'message', 'tags', 'updated_at', 'closed_at',
+  'run_id', 'chain', 'epoch', 'seq', 'check', 'run_time')
+local status, tags, closedAt, epoch, before, check = v[1], v[6], v[8], v[11], v[12], v[13]
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-local exists = h.epoch and h.seq and h.check and true or false
 
 -- A hash without a stream goes on: the stream was trimmed to nothing. Else the
 -- stream's last entry must be the hash's last event, the very one, as two
 -- histories may share a number. If it is not, one of the two was lost or put
 -- back.
+local exists = epoch and before and check and true or false
 local fresh = not exists
+local prefix = exists and '{"epoch":' .. epoch .. ',"seq":'
 if exists and last then
-  local same = '{"epoch":' .. h.epoch .. ',"seq":' .. h.seq .. ',"check":"' .. h.check .. '",'
-  fresh = last[1] ~= h.seq .. '-0' or sub(last[2][2] or '', 1, #same) ~= same
-end
-
-local whole = false -- whether all of the hash is in h
-local function readAll()
-  if whole then return end
-  whole = true
-  local all = call('HGETALL', hash)
-  for i = 1, #all, 2 do
-    if h[all[i]] == nil then h[all[i]] = all[i + 1] end
-  end
+  fresh = last[1] ~= before .. '-0' or find(last[2][2] or '', prefix .. before .. ',"check":"' .. check .. '",', 1, true) ~= 1
 end
 
 -- -------------------------------------------------------- fence and producer
@@ -188,13 +131,13 @@ local taken, older = false, false
 if entry then
   lastNumber = tonumber(match(entry, '^%d+'))
   -- Nearly always it is the same execution, and its next number.
-  if not lastNumber or number <= lastNumber or nonce == 'done' or sub(entry, -#rank) ~= rank then
-    local n, entrySeq, entryCheck, entryStarted, entryAttempt, entryNonce =
+  if not lastNumber or number <= lastNumber or nonce == 'done' or sub(entry, -#rank - 1) ~= ' ' .. rank then
+    local found, entrySeq, entryCheck, entryStarted, entryAttempt, entryNonce =
       match(entry, '^(%d+) (%d+) (%x+) (%d+) (%d+) (%S+) ?%a*$')
-    if not n then
+    if not found then
       return {'INVALID', 'the entry of the producer is broken'}
     end
-    local started, attempt = tonumber(ARGV[14]), tonumber(ARGV[15])
+    started, attempt = tonumber(started), tonumber(attempt)
     entryStarted, entryAttempt = tonumber(entryStarted), tonumber(entryAttempt)
     if started ~= entryStarted then
       taken, older = true, started < entryStarted
@@ -211,32 +154,35 @@ if entry then
         end
       end
     elseif number <= lastNumber then
-      return {'DUPLICATE', h.epoch, entrySeq, entryCheck, '0', h.status or '', h.tags or '', '0'}
+      return {'DUPLICATE', epoch, entrySeq, entryCheck, '0', status or '', tags or '', '0'}
     end
   end
 end
 
-local storedRun, storedTime = h.run_id or '', tonumber(h.run_time or '0') or 0
+local storedRun, storedChain, storedTime = v[9] or '', v[10] or '', v[14] or '0'
 local adopted = exists and run ~= storedRun
 if not exists then
-  if run ~= '' and runTime == 0 and not provisional then return {'UNKNOWN_RUN'} end
+  if run ~= '' and tonumber(runTime) == 0 and provisional == '0' then return {'UNKNOWN_RUN'} end
 elseif not adopted then
-  if h.closed_at then return {'CLOSED'} end
-  if chain ~= (h.chain or '') then
-    if h.chain == run then return {'REOPENED'} end
+  if closedAt then return {'CLOSED'} end
+  if chain ~= storedChain then
+    if storedChain == run then return {'REOPENED'} end
     return {'INVALID', 'the chain is not that of the run'}
   end
 elseif run == '' then
   return {'INVALID', 'the workflow has runs, the event names none'}
-elseif provisional then
-  if runTime < storedTime then return {'SUPERSEDED'} end
-  if not h.closed_at and storedRun ~= '' then return {'UNKNOWN_RUN'} end
-elseif runTime == 0 then
-  return {'UNKNOWN_RUN'}
-elseif runTime <= storedTime then
-  return {'SUPERSEDED'}
-elseif h.closed_at and chain == (h.chain or '') then
-  return {'REOPENED'}
+else
+  local time, stored = tonumber(runTime), tonumber(storedTime) or 0
+  if provisional == '1' then
+    if time < stored then return {'SUPERSEDED'} end
+    if not closedAt and storedRun ~= '' then return {'UNKNOWN_RUN'} end
+  elseif time == 0 then
+    return {'UNKNOWN_RUN'}
+  elseif time <= stored then
+    return {'SUPERSEDED'}
+  elseif closedAt and chain == storedChain then
+    return {'REOPENED'}
+  end
 end
 if older then return {'SUPERSEDED'} end
 
@@ -250,7 +196,7 @@ if adopted and not fresh then
 end
 if number > 0 and not entry and not fresh then
   leaving = leaving or {}
-  local free = tonumber(ARGV[7]) - call('HLEN', producers) + #leaving
+  local free = tonumber(maxProducers) - call('HLEN', producers) + #leaving
   if free < 1 then
     -- Marks of those that have left go, a quarter of them at a time, so that
     -- looking through all is seldom; first those that wrote longest ago.
@@ -267,224 +213,338 @@ if number > 0 and not entry and not fresh then
 end
 
 local lost = 0
-if number > 0 and ARGV[17] ~= '1' then
+if number > 0 and sparse == '0' then
   lost = number - 1
   if entry and not taken then lost = lost - lastNumber end
 end
 
--- --------------------------------------------------------------------- fold
+-- ------------------------------------------------------------------- events
 
-local changed, order = {}, {}
-
-local function set(name, value)
-  if value == '' then value = false end
-  if h[name] == value then return end
-  h[name] = value
-  if not changed[name] then
-    changed[name] = true
-    order[#order + 1] = name
-  end
-end
-
-local seq, check
 if fresh then
-  local avoid = {[h.epoch or ''] = true}
+  local avoid = {[epoch or ''] = true}
   if last then avoid[match(last[2][2] or '', '^{"epoch":(%d+),') or ''] = true end
-  while avoid[epoch .. ''] do epoch = epoch + 1 end
-  epoch, seq, check = epoch .. '', 0, '00000000'
-  readAll()
-  for name in pairs(h) do set(name, false) end
-  set('v', '1')
-  set('workflow_id', ARGV[18])
-  set('first_seq', '1')
-  set('epoch', epoch)
-else
-  epoch, seq, check = h.epoch, tonumber(h.seq), h.check
-  if not last then set('first_seq', seq + 1 .. '') end
+  candidate = tonumber(candidate)
+  while avoid[candidate .. ''] do candidate = candidate + 1 end
+  epoch, before, check = candidate .. '', '0', '00000000'
+  prefix = '{"epoch":' .. epoch .. ',"seq":'
 end
+local begins = fresh or run ~= storedRun or chain ~= storedChain
+local base = tonumber(before) -- seq of the last event before these
 
-local begins = seq == 0 or run ~= (h.run_id or '') or chain ~= (h.chain or '')
-if begins then
-  local same = seq > 0 and (h.chain or '') == chain
-  readAll()
-  for name in pairs(h) do
-    if name ~= 'v' and name ~= 'workflow_id' and name ~= 'first_seq' and name ~= 'epoch' and
-      not (same and (name == 'started_at' or name == 'type' or name == 'tags')) then
-      set(name, false)
+local full = begins -- whether these events need more than what is done here
+local n, bytes, at = 0, 0, FIRST
+local seq, now
+local progressed, percent, current, total, message, step, attemptNow = false
+local openStep, openAttempt -- of the last output
+local sha1hex = redis.sha1hex
+local entries, ids = {}, {}
+repeat
+  local body = ARGV[at + 1]
+  local kind, texts, try, time, state, p, c, t = match(ARGV[at], HEAD)
+  if not kind or not body or sub(body, 1, 2) ~= '{"' then
+    return {'INVALID', 'an event has no head of 8 words, or no body'}
+  end
+  bytes = bytes + #body
+  if #body > MAX_BODY then
+    return {'INVALID', 'an event has more than 262144 bytes'}
+  end
+  if bytes > MAX_BODIES then
+    return {'INVALID', 'the events have more than 4194304 bytes'}
+  end
+  local text = at + 2
+  at = text
+  local of, json -- the event's step, and its state
+  if texts ~= '-' then
+    at = at + #texts
+    if at > argc + 1 then
+      return {'INVALID', 'the number of keys or arguments is wrong'}
     end
-  end
-  set('run_id', run)
-  set('chain', chain)
-  set('status', 'running')
-  if not same then set('started_at', ARGV[HEADER + 3]) end
-end
-
-local function fieldsOf(prefix)
-  readAll()
-  local list = {}
-  for name, value in pairs(h) do
-    if value and sub(name, 1, #prefix) == prefix then list[#list + 1] = name end
-  end
-  return list
-end
-
-local function terminal(status)
-  return status == 'completed' or status == 'failed' or status == 'canceled' or
-    status == 'terminated' or status == 'timed_out' or status == 'unknown'
-end
-
-local function applyStep(status, step, state, at)
-  local name = 'step.' .. step
-  local current = h[name]
-  if status == 'queued' and current then return end
-  local first, place = seq .. '', true
-  if current then
-    first = match(current, '^{"first":(%d+)') or first
-  else
-    local steps = fieldsOf('step.')
-    if #steps >= MAX_STEPS then
-      set('steps_omitted', (tonumber(h.steps_omitted or '0') or 0) + 1 .. '')
-      local oldest, oldestSeq
-      for _, other in ipairs(steps) do
-        local s, st = match(h[other], '^{"first":%d+,"seq":(%d+),"status":"([%a_]+)"')
-        if s and terminal(st) and (not oldest or tonumber(s) < oldestSeq) then
-          oldest, oldestSeq = other, tonumber(s)
+    if texts ~= 'm' then
+      local s, j, w = match(texts, '^(s?)(j?)m?e?(w?t?)$')
+      if not s then
+        return {'INVALID', 'the texts of an event are not some of sjmewt in this order'}
+      end
+      if s == 's' then
+        of, text = ARGV[text], text + 1
+        if #of > MAX_STEP then
+          return {'INVALID', 'a step has more than 1000 bytes'}
         end
       end
-      if oldest then set(oldest, false) else place = false end
+      if j == 'j' then
+        json, text = ARGV[text], text + 1
+        if #json > MAX_STATE then
+          return {'INVALID', 'the state of a step has more than 65536 bytes'}
+        end
+      end
+      if w ~= '' then full = true end
     end
   end
-  if place then
-    set(name, '{"first":' .. first .. ',"seq":' .. seq .. ',' .. sub(state, 2))
-  end
-  if status == 'running' then
-    set('step', step)
-    if at ~= '' then set('attempt', at) end
-  end
-  if status ~= 'queued' and h.status == 'queued' then set('status', 'running') end
-  local open = h['output.' .. step]
-  if open and (terminal(status) or match(open, ' (%d+)$') ~= (at ~= '' and at or '0')) then
-    set('output.' .. step, false)
-  end
-end
-
-local function openOutput(step, at)
-  local name = 'output.' .. step
-  if at == '' then at = '0' end
-  local open = h[name]
-  if open and match(open, ' (%d+)$') == at then return end
-  if not open and #fieldsOf('output.') >= MAX_STEPS then return end
-  set(name, seq .. ' ' .. at)
-end
-
--- latest is the last progress that is not yet in h; its step and attempt may
--- be those of earlier ones.
-local latest, latestStep, latestAttempt
-local function flush()
-  set('percent', ARGV[latest + 6])
-  set('current', ARGV[latest + 7])
-  set('total', ARGV[latest + 8])
-  set('message', ARGV[latest + 9])
-  if latestStep then set('step', latestStep) end
-  if latestAttempt then set('attempt', latestAttempt) end
-  if h.status == 'queued' then set('status', 'running') end
-  latest, latestStep, latestAttempt = nil, nil, nil
-end
-
-local sha1hex = redis.sha1hex
-local entries, n, prefix = {}, 0, '{"epoch":' .. epoch .. ',"seq":'
-for at = HEADER + 1, argc, WIDTH do
-  local kind, step = ARGV[at], ARGV[at + 4]
-  local tail = sub(ARGV[at + 1], 2)
-  if lost > 0 and n == 0 then tail = '"lost":' .. lost .. ',' .. tail end
-  seq, n = seq + 1, n + 1
-  check = sub(sha1hex(check .. tail), 1, 8)
-  entries[n] = prefix .. seq .. ',"check":"' .. check .. '",' .. tail
-  if ARGV[at + 12] ~= '' then set('type', ARGV[at + 12]) end
-  if ARGV[at + 13] ~= '' then set('tags', ARGV[at + 13]) end
   if kind == 'progress' then
-    latest = at
-    if step ~= '' then latestStep = step end
-    if ARGV[at + 11] ~= '' then latestAttempt = ARGV[at + 11] end
+    progressed, percent, current, total = true, p, c, t
+    message = (texts == 'm' or find(texts, 'm', 1, true)) and ARGV[text] or ''
+    if of and of ~= '' then step = of end
+    if try ~= '-' then attemptNow = try end
+  elseif kind == 'step' then
+    if not of or of == '' or not json or sub(json, 1, 2) ~= '{"' then
+      return {'INVALID', 'a step event has no step or no state'}
+    end
+    full = true
+    if state == 'running' then
+      step = of
+      if try ~= '-' then attemptNow = try end
+    end
   elseif kind == 'output' then
-    openOutput(step, ARGV[at + 11])
+    -- Nearly always it goes on with the open one.
+    of = of or ''
+    if not full and (of ~= openStep or try ~= openAttempt) then
+      openStep, openAttempt = of, try
+      local open = call('HGET', hash, 'output.' .. of)
+      full = not open or match(open, ' (%d+)$') ~= (try == '-' and '0' or try)
+    end
+  elseif kind == 'started' or kind == 'closed' then
+    full = true
   elseif kind ~= 'log' then
-    if latest then flush() end
-    local status = ARGV[at + 3]
+    return {'INVALID', 'an event has a type that is none'}
+  end
+
+  n = n + 1
+  local tail = sub(body, 2)
+  if lost > 0 and n == 1 then tail = '"lost":' .. lost .. ',' .. tail end
+  seq, now = base + n .. '', time
+  check = sub(sha1hex(check .. tail), 1, 8)
+  ids[n], entries[n] = seq .. '-0', prefix .. seq .. ',"check":"' .. check .. '",' .. tail
+until at > argc
+
+-- --------------------------------------------------------------------- fold
+
+-- All but what progress and logs change.
+local changed, order -- names of fields to their values, false for none; in the order in which they changed
+if full then
+  changed, order = {}, {}
+  -- The hash as it will be: false for a field that is not there, nil for one
+  -- that has not been read.
+  local h = {status = status, percent = v[2], current = v[3], total = v[4], message = v[5], tags = tags, updated_at = v[7],
+    closed_at = closedAt, run_id = v[9], chain = v[10], epoch = v[11], seq = v[12], check = v[13], run_time = v[14]}
+  local whole = false
+
+  local function readAll()
+    if whole then return end
+    whole = true
+    local all = call('HGETALL', hash)
+    for i = 1, #all, 2 do
+      if h[all[i]] == nil then h[all[i]] = all[i + 1] end
+    end
+  end
+
+  local function get(name)
+    if h[name] == nil then h[name] = not whole and call('HGET', hash, name) end
+    return h[name]
+  end
+
+  local function set(name, value)
+    if value == '' then value = false end
+    if h[name] == value then return end
+    h[name] = value
+    if changed[name] == nil then order[#order + 1] = name end
+    changed[name] = value
+  end
+
+  local function fieldsOf(kind)
+    readAll()
+    local list = {}
+    for name, value in pairs(h) do
+      if value and sub(name, 1, #kind) == kind then list[#list + 1] = name end
+    end
+    return list
+  end
+
+  local function terminal(state)
+    return state == 'completed' or state == 'failed' or state == 'canceled' or
+      state == 'terminated' or state == 'timed_out' or state == 'unknown'
+  end
+
+  local function applyStep(number, state, name, json, try)
+    local field = 'step.' .. name
+    local old = get(field)
+    if state == 'queued' and old then return end
+    local first, place = number, true
+    if old then
+      first = match(old, '^{"first":(%d+)') or first
+    else
+      local steps = fieldsOf('step.')
+      if #steps >= MAX_STEPS then
+        set('steps_omitted', (tonumber(h.steps_omitted or '0') or 0) + 1 .. '')
+        local oldest, oldestSeq
+        for _, other in ipairs(steps) do
+          local s, st = match(h[other], '^{"first":%d+,"seq":(%d+),"status":"([%a_]+)"')
+          if s and terminal(st) and (not oldest or tonumber(s) < oldestSeq) then
+            oldest, oldestSeq = other, tonumber(s)
+          end
+        end
+        if oldest then set(oldest, false) else place = false end
+      end
+    end
+    if place then
+      set(field, '{"first":' .. first .. ',"seq":' .. number .. ',' .. sub(json, 2))
+    end
+    if state ~= 'queued' and h.status == 'queued' then set('status', 'running') end
+    local open = get('output.' .. name)
+    if open and (terminal(state) or match(open, ' (%d+)$') ~= (try == '-' and '0' or try)) then
+      set('output.' .. name, false)
+    end
+  end
+
+  local function openOutput(number, name, try)
+    local field = 'output.' .. name
+    if try == '-' then try = '0' end
+    local open = get(field)
+    if open and match(open, ' (%d+)$') == try then return end
+    if not open and #fieldsOf('output.') >= MAX_STEPS then return end
+    set(field, number .. ' ' .. try)
+  end
+
+  if begins then
+    local same = not fresh and storedChain == chain
+    readAll()
+    for name in pairs(h) do
+      if fresh or name ~= 'v' and name ~= 'workflow_id' and name ~= 'first_seq' and name ~= 'epoch' and
+        not (same and (name == 'started_at' or name == 'type' or name == 'tags')) then
+        set(name, false)
+      end
+    end
+    if fresh then
+      set('v', '1')
+      set('workflow_id', ARGV[5])
+      set('first_seq', '1')
+      set('epoch', epoch)
+    end
+    set('run_id', run)
+    set('chain', chain)
+    set('status', 'running')
+    if not same then set('started_at', match(ARGV[FIRST], '^%S+ %S+ %S+ (%S+)')) end
+    v[2], v[3], v[4], v[5] = false, false, false, false
+  end
+
+  local a = FIRST
+  for i = 1, n do
+    local kind, texts, try, time, state = match(ARGV[a], HEAD)
+    local text = {}
+    a = a + 2
+    if texts ~= '-' then
+      for letter in string.gmatch(texts, '%l') do
+        text[letter], a = ARGV[a], a + 1
+      end
+    end
+    if text.w and text.w ~= '' then set('type', text.w) end
+    if text.t and text.t ~= '' then set('tags', text.t) end
     if kind == 'step' then
-      applyStep(status, step, ARGV[at + 5], ARGV[at + 11])
+      applyStep(base + i .. '', state, text.s, text.j, try)
+    elseif kind == 'output' then
+      openOutput(base + i .. '', text.s or '', try)
     elseif kind == 'started' then
-      if status ~= 'queued' or (begins and n == 1) then set('status', status) end
-    else -- closed
-      set('status', status)
-      set('error', ARGV[at + 10])
-      set('closed_at', ARGV[at + 2])
+      if state ~= 'queued' or (begins and i == 1) then set('status', state) end
+    elseif kind == 'closed' then
+      set('status', state)
+      set('error', text.e or '')
+      set('closed_at', time)
       for _, name in ipairs(fieldsOf('output.')) do set(name, false) end
     end
   end
+  status, tags, closedAt = h.status, h.tags, h.closed_at
 end
-if latest then flush() end
-local now = ARGV[argc - WIDTH + 3]
-set('updated_at', now)
-set('seq', seq .. '')
-set('check', check)
+
+-- What progress and logs change.
+local write, w, gone = {'HSET', hash, 'updated_at', now, 'seq', seq, 'check', check}, 8, nil
+if progressed then
+  if percent == '-' then percent = false end
+  if current == '-' then current = false end
+  if total == '-' then total = false end
+  if message == '' then message = false end
+  if percent ~= v[2] then
+    if percent then write[w + 1], write[w + 2], w = 'percent', percent, w + 2 else gone = {'percent'} end
+  end
+  if current ~= v[3] then
+    if current then write[w + 1], write[w + 2], w = 'current', current, w + 2 else gone = gone or {}; gone[#gone + 1] = 'current' end
+  end
+  if total ~= v[4] then
+    if total then write[w + 1], write[w + 2], w = 'total', total, w + 2 else gone = gone or {}; gone[#gone + 1] = 'total' end
+  end
+  if message ~= v[5] then
+    if message then write[w + 1], write[w + 2], w = 'message', message, w + 2 else gone = gone or {}; gone[#gone + 1] = 'message' end
+  end
+  if status == 'queued' then
+    status = 'running'
+    write[w + 1], write[w + 2], w = 'status', status, w + 2
+  end
+end
+if step then write[w + 1], write[w + 2], w = 'step', step, w + 2 end
+if attemptNow then write[w + 1], write[w + 2], w = 'attempt', attemptNow, w + 2 end
 -- A note that a run was queued tells the time of its writer, not that of its
 -- first task: keep the older time, so that the run's own start wins over it.
-if not provisional and runTime > storedTime then storedTime = runTime end
-if storedTime > 0 then set('run_time', storedTime .. '') end
+if runTime ~= storedTime or begins then
+  local time, stored = tonumber(runTime), tonumber(storedTime) or 0
+  if provisional == '0' and time > stored then stored = time end
+  if stored > 0 then write[w + 1], write[w + 2], w = 'run_time', stored .. '', w + 2 end
+end
 
 -- Trimming takes whole nodes at a time, and expiries last long, so now and
 -- then is often enough to look at them: each 64 events, and for expiries also
 -- at the ends of runs and when the events' time has reached another minute.
-local turn = math.floor(seq / 64) ~= math.floor((seq - n) / 64)
-if turn and maxlen > 0 and seq > maxlen and last and not fresh then
-  set('first_seq', match(call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
+local turn = base % 64 + n >= 64
+if not fresh then
+  local first
+  if not last then
+    first = base + 1 .. ''
+  elseif turn and trim and base + n > tonumber(maxlen) then
+    first = match(call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+')
+  end
+  if first then write[w + 1], write[w + 2], w = 'first_seq', first, w + 2 end
 end
 
-local ttl = h.closed_at and ttlClosed or ttlOpen
+local ttl = tonumber(closedAt and ttlClosed or ttlOpen)
 local renew = fresh or not last or (number > 0 and not entry)
-if not renew and (turn or begins or h.closed_at or ttl < 600000 or sub(before, 1, 16) ~= sub(now, 1, 16)) then
+if not renew and (turn or begins or closedAt or ttl < 600000 or sub(v[7] or '', 1, 16) ~= sub(now, 1, 16)) then
   local left = call('PTTL', hash)
   renew = left > ttl or left < ttl * 0.9
 end
 
--- ------------------------------------------------------------------- writes
-
-if fresh or begins then
-  -- The order in which a new hash gets its fields: for people, what matters
-  -- comes first. (A hash keeps the order while it is small.)
-  local rest = order
-  order = {'status', 'type', 'percent', 'current', 'total', 'step', 'message', 'error', 'attempt', 'tags',
-    'started_at', 'updated_at', 'closed_at', 'workflow_id', 'run_id', 'chain', 'epoch', 'seq', 'check',
-    'first_seq', 'steps_omitted', 'run_time', 'v'}
-  local known = {}
-  for _, name in ipairs(order) do known[name] = true end
-  for _, name in ipairs(rest) do -- steps and outputs
-    if not known[name] then order[#order + 1] = name end
+if full then
+  -- Both together, what came last wins.
+  for i = 3, w, 2 do
+    if changed[write[i]] == nil then order[#order + 1] = write[i] end
+    changed[write[i]] = write[i + 1]
   end
-end
-local write, gone, w = {'HSET', hash}, nil, 2
-for i = 1, #order do
-  local name = order[i]
-  if changed[name] then
-    local value = h[name]
+  for i = 1, gone and #gone or 0 do
+    if changed[gone[i]] == nil then order[#order + 1] = gone[i] end
+    changed[gone[i]] = false
+  end
+  if begins then
+    -- The order in which a new hash gets its fields: for people, what matters
+    -- comes first. (A hash keeps the order while it is small.)
+    local rest = order
+    order = {'status', 'type', 'percent', 'current', 'total', 'step', 'message', 'error', 'attempt', 'tags',
+      'started_at', 'updated_at', 'closed_at', 'workflow_id', 'run_id', 'chain', 'epoch', 'seq', 'check',
+      'first_seq', 'steps_omitted', 'run_time', 'v'}
+    local known = {}
+    for _, name in ipairs(order) do known[name] = true end
+    for _, name in ipairs(rest) do -- steps and outputs
+      if not known[name] then order[#order + 1] = name end
+    end
+  end
+  w, gone = 2, nil
+  write = {'HSET', hash}
+  for _, name in ipairs(order) do
+    local value = changed[name]
     if value then
       write[w + 1], write[w + 2], w = name, value, w + 2
-    elseif gone then
+    elseif value == false then
+      gone = gone or {}
       gone[#gone + 1] = name
-    else
-      gone = {'HDEL', hash, name}
     end
   end
 end
 
-seq = seq - n
-local function add(by, i)
-  if i == n and maxlen > 0 then
-    return by('XADD', stream, 'MAXLEN', '~', ARGV[6], seq + i .. '-0', 'e', entries[i])
-  end
-  return by('XADD', stream, seq + i .. '-0', 'e', entries[i])
-end
+-- ------------------------------------------------------------------- writes
 
 -- A user who may do only half of it writes nothing. Asked of new producers
 -- only, since it takes time; servers before Redis 7 cannot tell.
@@ -496,34 +556,38 @@ if (fresh or (number > 0 and not entry)) and redis.acl_check_cmd then
     end
   end
 end
-local pcall = redis.pcall
 if fresh then
   call(unpack(write))
   call('DEL', stream, producers)
-  add(call, 1)
-else
-  local answer = add(pcall, 1)
-  if type(answer) == 'table' and answer.err then
+end
+for i = 1, n do
+  local by = i == 1 and not fresh and pcall or call
+  local answer
+  if i == n and trim then
+    answer = by('XADD', stream, 'MAXLEN', '~', maxlen, ids[i], 'e', entries[i])
+  else
+    answer = by('XADD', stream, ids[i], 'e', entries[i])
+  end
+  if by == pcall and type(answer) == 'table' and answer.err then
     if not find(answer.err, 'equal or smaller', 1, true) then return answer end
     -- Later entries were there and were taken away by hand: the stream still
     -- counts from them. What it holds is right, so it goes into a new one.
     local held = call('XRANGE', stream, '-', '+')
     call('DEL', stream)
     for _, old in ipairs(held) do call('XADD', stream, old[1], unpack(old[2])) end
-    add(call, 1)
+    call('XADD', stream, ids[1], 'e', entries[1])
     renew = true
   end
-  call(unpack(write))
 end
-for i = 2, n do add(call, i) end
-if gone then call(unpack(gone)) end
+if not fresh then call(unpack(write)) end
+if gone then call('HDEL', hash, unpack(gone)) end
 if leaving then
   for i = 1, #leaving, 1000 do
     call('HDEL', producers, unpack(leaving, i, math.min(i + 999, #leaving)))
   end
 end
 if number > 0 then
-  call('HSET', producers, producer, number + count - 1 .. ' ' .. h.seq .. ' ' .. check .. rank)
+  call('HSET', producers, producer, number + n - 1 .. ' ' .. seq .. ' ' .. check .. ' ' .. rank)
 end
 if renew then
   local ms = ttl .. ''
@@ -531,9 +595,9 @@ if renew then
   call('PEXPIRE', stream, ms)
   call('PEXPIRE', producers, ms)
 end
-local failed, publish, channel = 0, ARGV[2], ARGV[1]
+local failed, channel = 0, hash .. ':updates'
 for i = 1, n do
   local answer = pcall(publish, channel, entries[i])
   if type(answer) == 'table' and answer.err then failed = failed + 1 end
 end
-return {'OK', epoch, h.seq, check, lost .. '', h.status or '', h.tags or '', failed .. ''}
+return {'OK', epoch, seq, check, lost > 0 and lost .. '' or '0', status or '', tags or '', failed > 0 and failed .. '' or '0'}

@@ -94,6 +94,15 @@ func scenarios() []scenario {
 	arg := func(place int, value string) scenarioStep {
 		return spoiled(func(s *scriptStep) { s.Argv[place-1] = value })
 	}
+	// word changes one of an argument's words.
+	word := func(arg, place int, value string) scenarioStep {
+		return spoiled(func(s *scriptStep) {
+			words := strings.Split(s.Argv[arg-1], " ")
+			words[place-1] = value
+			s.Argv[arg-1] = strings.Join(words, " ")
+		})
+	}
+	const options, head = 1, 6
 	epoch := strconv.FormatInt(t0.UnixMilli(), 10)
 	after := strconv.FormatInt(t0.UnixMilli()+1, 10)
 	list := []scenario{
@@ -178,10 +187,13 @@ func scenarios() []scenario {
 		}, redisstore.Options{}},
 		{"wrong arguments", "id", []scenarioStep{
 			first,
-			spoiled(func(s *scriptStep) { s.Argv = s.Argv[:len(s.Argv)-1] }), spoiled(func(s *scriptStep) { s.Argv = s.Argv[:18] }),
+			spoiled(func(s *scriptStep) { s.Argv = s.Argv[:len(s.Argv)-1] }), spoiled(func(s *scriptStep) { s.Argv = s.Argv[:5] }),
+			spoiled(func(s *scriptStep) { s.Argv = append(s.Argv, "more") }), spoiled(func(s *scriptStep) { s.Argv[6] = "" }),
 			spoiled(func(s *scriptStep) { s.Keys = s.Keys[:2] }), spoiled(func(s *scriptStep) { s.Keys = []string{s.Keys[0], s.Keys[2], s.Keys[1]} }),
-			arg(1, "elsewhere"), arg(2, "GET"), arg(3, "0"), arg(4, "0"), arg(5, "-1"), arg(6, "1e3"), arg(7, ""), arg(10, "100000000000000"),
-			arg(12, ""), arg(13, "1.5"), arg(16, ""), arg(16, "a b"), arg(19, "finished"), arg(20, "[]"), arg(23, ""), arg(24, "running"),
+			word(options, 1, "GET"), word(options, 2, "0"), word(options, 3, "0"), word(options, 4, "-1"), word(options, 5, "1e3"), word(options, 6, ""),
+			word(options, 7, "100000000000000"), word(options, 8, "true"), word(options, 9, "1.5"), word(options, 12, ""), word(options, 12, "a b"), word(options, 13, ""),
+			arg(2, ""), arg(head, "step sj"), arg(head+1, "[]"), arg(head+2, ""), arg(head+3, "running"),
+			word(head, 1, "finished"), word(head, 2, "js"), word(head, 2, "x"), word(head, 2, "s"), word(head, 2, "-"), word(head, 3, "first"), word(head, 4, ""),
 			do(chained(by("p", 2, logs("id", "r", 1)...), "c")), do(by("p", 2, logs("id", "", 1)...)),
 			command("HSET", ":producers", "p", "1 1"), do(by("p", 2, logs("id", "r", 1)...)),
 			command("DEL", ":producers"), do(at(by("p", 2, logs("id", "r2", 1)...), 0)),

@@ -168,8 +168,8 @@ func runStep(t *testing.T, c redis.UniversalClient, sharded bool, step scriptSte
 	}
 	argv := make([]any, len(step.Argv))
 	for i, arg := range step.Argv {
-		if sharded && arg == "PUBLISH" {
-			arg = "SPUBLISH"
+		if sharded {
+			arg = shardedPublish(arg)
 		}
 		argv[i] = arg
 	}
@@ -187,6 +187,14 @@ func runStep(t *testing.T, c redis.UniversalClient, sharded bool, step scriptSte
 		step.Answer = []string{fmt.Sprint(answer)}
 	}
 	return step
+}
+
+// shardedPublish returns a script's argument as it is on a cluster.
+func shardedPublish(arg string) string {
+	if first, rest, _ := strings.Cut(arg, " "); first == "PUBLISH" {
+		return strings.TrimSuffix("SPUBLISH "+rest, " ")
+	}
+	return arg
 }
 
 // updateScriptVectors makes the vectors from scenarios.
