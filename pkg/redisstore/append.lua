@@ -23,17 +23,19 @@
 --       3 run        run ID of all the events; '' outside Temporal
 --       4 chain      chain of all the events
 --       5 workflow   the ID as it is, not encoded
---      then for every event its head, its body, and its texts:
+--      then for every event its head, its tail, and its texts:
 --       head         8 words, one space between them, '-' where there is none:
 --         type texts attempt time status percent current total
---         texts is a letter for each text that follows the body, in this order:
+--         texts is a letter for each text that follows the tail, in this order:
 --         s step, j state, m message, e error, w workflow type, t tags
---       body         the event's JSON without epoch, seq, check and lost
+--       tail         the event's JSON without epoch, seq, check and lost, and
+--         without its first brace, since those come in front
 --      The fold needs of a progress s and m, of a step s and j, of an output s,
 --      of a closed e, of each w and t, where it has them; others may be left
 --      out. State is the step's JSON, from "status" on, tags a JSON array. A
---      body and a state begin with '{"'. A body has 262144 bytes at most, all
---      bodies together 4194304, a state 65536, a step 1000.
+--      tail begins with '"', a state with '{"'. The JSON of an event (its tail
+--      and the brace) has 262144 bytes at most, of all events together 4194304,
+--      a state 65536, a step 1000.
 --
 -- Answer: a list of strings, its first the code.
 --   OK, DUPLICATE   epoch, seq, check (of the last event), lost, status and
@@ -59,11 +61,12 @@
 --   the first XADD, or for a new stream an HSET, since only DEL makes room
 --   for its XADD. Once something is written, a script is not refused memory.
 --   Publishing comes last and by pcall: a message is only a wake-up.
---   It is read by an interpreter, once for each append. So arguments are few,
---   globals are made local, numbers stay text where they can, and what logs
---   and progress of a run that goes on do not need (tables, functions, fields
---   of the hash) is made in the one block that the others go through. The
---   benchmark (bench, scenario append) watches over it.
+--   It is read by an interpreter, once for each append, which goes through
+--   every byte of each text that it makes. So arguments are few, long texts are
+--   not cut, globals are made local, numbers stay text where they can, and what
+--   logs and progress of a run that goes on do not need (tables, functions,
+--   fields of the hash) is made in the one block that the others go through.
+--   The benchmark (bench, scenario append) watches over it.
 
 local ARGV, KEYS, redis, string, tonumber, type = ARGV, KEYS, redis, string, tonumber, type
 local call, pcall, sub, match, find = redis.call, redis.pcall, string.sub, string.match, string.find
@@ -73,7 +76,8 @@ local MAX_DIGITS = 14 -- up to it numbers are exact, and turn into text as digit
 local MAX_STEPS = 100
 local MAX_BODY, MAX_BODIES = 262144, 4194304 -- bytes
 local MAX_STATE, MAX_STEP = 65536, 1000
-local HEAD = '^(%l+) ([%l-]+) ([%d-]+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local HEAD = '^(%l+) ([%l-]+) ([%d-]+) ()' -- and the place of the rest, which not all need
+local REST = '^(%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 local hash, stream, producers = KEYS[1], KEYS[2], KEYS[3]
 
@@ -107,9 +111,10 @@ end
 
 -- Of progress what an event may take away, so that HDEL is called only when
 -- needed.
-local v = call('HMGET', hash, 'status', 'percent', 'current', 'total', 'message', 'tags', 'updated_at', 'closed_at',
+local v = call('HMGET', hash, 'status', 'percent', 'current', 'total', 'message', 'tags', 'updated_at',
   'run_id', 'chain', 'epoch', 'seq', 'check', 'run_time')
-local status, tags, closedAt, epoch, before, check = v[1], v[6], v[8], v[11], v[12], v[13]
+local status, tags, epoch, before, check = v[1], v[6], v[10], v[11], v[12]
+local closedAt = status and status ~= 'running' and status ~= 'queued' and call('HGET', hash, 'closed_at')
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 
 -- A hash without a stream goes on: the stream was trimmed to nothing. Else the
@@ -129,7 +134,7 @@ local entry = number > 0 and not fresh and call('HGET', producers, producer)
 local lastNumber = 0
 local taken, older = false, false
 if entry then
-  lastNumber = tonumber(match(entry, '^%d+'))
+  lastNumber = tonumber(match(entry, '^%d+') or '')
   -- Nearly always it is the same execution, and its next number.
   if not lastNumber or number <= lastNumber or nonce == 'done' or sub(entry, -#rank - 1) ~= ' ' .. rank then
     local found, entrySeq, entryCheck, entryStarted, entryAttempt, entryNonce =
@@ -159,7 +164,7 @@ if entry then
   end
 end
 
-local storedRun, storedChain, storedTime = v[9] or '', v[10] or '', v[14] or '0'
+local storedRun, storedChain, storedTime = v[8] or '', v[9] or '', v[13] or '0'
 local adopted = exists and run ~= storedRun
 if not exists then
   if run ~= '' and tonumber(runTime) == 0 and provisional == '0' then return {'UNKNOWN_RUN'} end
@@ -233,24 +238,25 @@ local base = tonumber(before) -- seq of the last event before these
 
 local full = begins -- whether these events need more than what is done here
 local n, bytes, at = 0, 0, FIRST
-local seq, now
-local progressed, percent, current, total, message, step, attemptNow = false
+local seq, head, rest -- of the last event
+local progress, progressRest, message, step, attemptNow -- progress is the place of the last one's head
 local openStep, openAttempt -- of the last output
 local sha1hex = redis.sha1hex
 local entries, ids = {}, {}
 repeat
-  local body = ARGV[at + 1]
-  local kind, texts, try, time, state, p, c, t = match(ARGV[at], HEAD)
-  if not kind or not body or sub(body, 1, 2) ~= '{"' then
-    return {'INVALID', 'an event has no head of 8 words, or no body'}
+  local tail = ARGV[at + 1]
+  local kind, texts, try, place = match(ARGV[at], HEAD)
+  if not kind or not tail or sub(tail, 1, 1) ~= '"' then
+    return {'INVALID', 'an event has no head of 8 words, or no tail'}
   end
-  bytes = bytes + #body
-  if #body > MAX_BODY then
+  bytes = bytes + #tail + 1
+  if #tail >= MAX_BODY then
     return {'INVALID', 'an event has more than 262144 bytes'}
   end
   if bytes > MAX_BODIES then
     return {'INVALID', 'the events have more than 4194304 bytes'}
   end
+  head, rest = at, place
   local text = at + 2
   at = text
   local of, json -- the event's step, and its state
@@ -280,7 +286,7 @@ repeat
     end
   end
   if kind == 'progress' then
-    progressed, percent, current, total = true, p, c, t
+    progress, progressRest = head, rest
     message = (texts == 'm' or find(texts, 'm', 1, true)) and ARGV[text] or ''
     if of and of ~= '' then step = of end
     if try ~= '-' then attemptNow = try end
@@ -289,6 +295,7 @@ repeat
       return {'INVALID', 'a step event has no step or no state'}
     end
     full = true
+    local _, state = match(ARGV[head], REST, rest)
     if state == 'running' then
       step = of
       if try ~= '-' then attemptNow = try end
@@ -308,12 +315,18 @@ repeat
   end
 
   n = n + 1
-  local tail = sub(body, 2)
   if lost > 0 and n == 1 then tail = '"lost":' .. lost .. ',' .. tail end
-  seq, now = base + n .. '', time
+  seq = base + n .. ''
   check = sub(sha1hex(check .. tail), 1, 8)
   ids[n], entries[n] = seq .. '-0', prefix .. seq .. ',"check":"' .. check .. '",' .. tail
 until at > argc
+local now, _, percent, current, total = match(ARGV[head], REST, rest)
+if progress and progress ~= head then
+  _, _, percent, current, total = match(ARGV[progress], REST, progressRest)
+end
+if not now or not total then
+  return {'INVALID', 'an event has no head of 8 words, or no tail'}
+end
 
 -- --------------------------------------------------------------------- fold
 
@@ -324,7 +337,7 @@ if full then
   -- The hash as it will be: false for a field that is not there, nil for one
   -- that has not been read.
   local h = {status = status, percent = v[2], current = v[3], total = v[4], message = v[5], tags = tags, updated_at = v[7],
-    closed_at = closedAt, run_id = v[9], chain = v[10], epoch = v[11], seq = v[12], check = v[13], run_time = v[14]}
+    closed_at = closedAt or nil, run_id = v[8], chain = v[9], epoch = v[10], seq = v[11], check = v[12], run_time = v[13]}
   local whole = false
 
   local function readAll()
@@ -421,13 +434,17 @@ if full then
     set('run_id', run)
     set('chain', chain)
     set('status', 'running')
-    if not same then set('started_at', match(ARGV[FIRST], '^%S+ %S+ %S+ (%S+)')) end
+    if not same then set('started_at', match(ARGV[FIRST], '^%S+ %S+ %S+ (%S+)') or now) end
     v[2], v[3], v[4], v[5] = false, false, false, false
   end
 
   local a = FIRST
   for i = 1, n do
-    local kind, texts, try, time, state = match(ARGV[a], HEAD)
+    local kind, texts, try, place = match(ARGV[a], HEAD)
+    local time, state = match(ARGV[a], REST, place)
+    if not time then
+      return {'INVALID', 'an event has no head of 8 words, or no tail'}
+    end
     local text = {}
     a = a + 2
     if texts ~= '-' then
@@ -444,6 +461,9 @@ if full then
     elseif kind == 'started' then
       if state ~= 'queued' or (begins and i == 1) then set('status', state) end
     elseif kind == 'closed' then
+      if not terminal(state) then
+        return {'INVALID', 'a closed event has a status that is not final'}
+      end
       set('status', state)
       set('error', text.e or '')
       set('closed_at', time)
@@ -455,7 +475,7 @@ end
 
 -- What progress and logs change.
 local write, w, gone = {'HSET', hash, 'updated_at', now, 'seq', seq, 'check', check}, 8, nil
-if progressed then
+if progress then
   if percent == '-' then percent = false end
   if current == '-' then current = false end
   if total == '-' then total = false end

@@ -67,7 +67,7 @@ func appendEventArgs(args []any, e *progress.Event) ([]any, int, error) {
 		return nil, 0, err
 	}
 	place := len(args)
-	args = append(args, nil, body)
+	args = append(args, nil, body[1:])
 	letters := make([]byte, 0, len(texts))
 	for _, t := range texts {
 		if t.text != "" {

@@ -103,6 +103,9 @@ func scenarios() []scenario {
 		})
 	}
 	const options, head = 1, 6
+	ended := func(spoil func(s *scriptStep)) scenarioStep {
+		return scenarioStep{a: by("p", 2, closed("id", "r", "completed")), spoil: spoil}
+	}
 	epoch := strconv.FormatInt(t0.UnixMilli(), 10)
 	after := strconv.FormatInt(t0.UnixMilli()+1, 10)
 	list := []scenario{
@@ -170,6 +173,17 @@ func scenarios() []scenario {
 			do(exec(by("a/r/1", 1, logs("id", "r", 1)...), 1, 1, "n")), do(by("a/r/3", 1, logs("id", "r", 1)...)), do(by("a/r/4", 1, logs("id", "r", 1)...)),
 			leave("program", 0, 0, ""), do(by("program", 1, logs("id", "r", 1)...)),
 		}, redisstore.Options{MaxProducers: 2}},
+		{"producers take turns", "id", []scenarioStep{
+			do(exec(by("a/r/1", 1, logs("id", "r", 2)...), 1, 1, "n")), do(by("w/r", 1, logs("id", "r", 1)...)),
+			do(exec(by("a/r/1", 1, logs("id", "r", 2)...), 1, 1, "n")), do(by("w/r", 1, logs("id", "r", 1)...)),
+			do(exec(by("a/r/1", 3, logs("id", "r", 1)...), 1, 1, "n")), do(redisstore.Append{WorkflowID: "id", Fence: fence("r", 1), Events: logs("id", "r", 1)}),
+			do(exec(by("a/r/1", 3, logs("id", "r", 1)...), 1, 1, "n")), do(by("w/r", 3, logs("id", "r", 1)...)),
+		}, redisstore.Options{}},
+		{"who wrote last leaves", "id", []scenarioStep{
+			do(exec(by("a/r/1", 1, logs("id", "r", 2)...), 1, 1, "n")), leave("a/r/1", 1, 2, "n"), leave("a/r/1", 1, 1, "n"), leave("a/r/1", 1, 1, "n"),
+			do(exec(by("a/r/1", 1, logs("id", "r", 2)...), 1, 1, "n")), do(exec(by("a/r/1", 1, logs("id", "r", 1)...), 2, 1, "m")), leave("a/r/1", 1, 1, "n"),
+			do(by("program", 1, logs("id", "r", 1)...)), leave("program", 0, 0, ""), do(by("program", 1, logs("id", "r", 1)...)),
+		}, redisstore.Options{}},
 		{"a new run clears the producers of older ones", "id", []scenarioStep{
 			do(by("a/r/1", 1, logs("id", "r", 1)...)), do(by("closed/r", 1, logs("id", "r", 1)...)), do(by("program", 1, logs("id", "r", 1)...)),
 			do(at(by("w/r2", 1, logs("id", "r2", 1)...), 2)),
@@ -194,8 +208,12 @@ func scenarios() []scenario {
 			word(options, 7, "100000000000000"), word(options, 8, "true"), word(options, 9, "1.5"), word(options, 12, ""), word(options, 12, "a b"), word(options, 13, ""),
 			arg(2, ""), arg(head, "step sj"), arg(head+1, "[]"), arg(head+2, ""), arg(head+3, "running"),
 			word(head, 1, "finished"), word(head, 2, "js"), word(head, 2, "x"), word(head, 2, "s"), word(head, 2, "-"), word(head, 3, "first"), word(head, 4, ""),
+			ended(func(s *scriptStep) { s.Argv[head-1] = strings.Replace(s.Argv[head-1], "completed", "running", 1) }),
+			ended(func(s *scriptStep) { s.Argv[head-1] = strings.Replace(s.Argv[head-1], " - -", " -", 1) }),
+			ended(func(s *scriptStep) { s.Argv = append(s.Argv, s.Argv[head-1:]...); s.Argv[head-1] += " -" }),
 			do(chained(by("p", 2, logs("id", "r", 1)...), "c")), do(by("p", 2, logs("id", "", 1)...)),
 			command("HSET", ":producers", "p", "1 1"), do(by("p", 2, logs("id", "r", 1)...)),
+			command("HSET", ":producers", "p", "one"), do(by("p", 2, logs("id", "r", 1)...)),
 			command("DEL", ":producers"), do(at(by("p", 2, logs("id", "r2", 1)...), 0)),
 		}, redisstore.Options{}},
 		{"another chain for the same run", "id", []scenarioStep{
