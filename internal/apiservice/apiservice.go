@@ -19,6 +19,7 @@ import (
 	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/internal/redislog"
 	"github.com/runcast/runcast/internal/settings"
+	"github.com/runcast/runcast/internal/statsmetrics"
 	"github.com/runcast/runcast/internal/temporalenv"
 	"github.com/runcast/runcast/pkg/conversation"
 	"github.com/runcast/runcast/pkg/httpapi"
@@ -27,6 +28,10 @@ import (
 	"github.com/runcast/runcast/pkg/twiliohook"
 	"github.com/runcast/runcast/workflows"
 )
+
+// notesFor bounds how long the end of the service waits until the notes are
+// written that runs are queued.
+const notesFor = 2 * time.Second
 
 // Config are the settings. TEMPORAL_* variables say where Temporal is.
 type Config struct {
@@ -103,7 +108,13 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	if err != nil {
 		return err
 	}
-	options.Interceptors = append(options.Interceptors, reporter.ClientInterceptor(store))
+	starts := reporter.ClientInterceptor(store)
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notesFor)
+		defer cancel()
+		starts.Stop(stopCtx)
+	}()
+	options.Interceptors = append(options.Interceptors, starts)
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("make the Temporal client: %w", err)
@@ -115,7 +126,11 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		statsmetrics.Collector("runcast_store", store.Stats),
+		statsmetrics.Collector("runcast_api_queued_notes", starts.Stats),
+	)
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal:       temporal,
 		Types:          types(),

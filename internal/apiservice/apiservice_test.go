@@ -31,13 +31,6 @@ func TestStartedRunIsQueued(t *testing.T) {
 	}
 	env := settings.Env{"TEMPORAL_ADDRESS": temporal}
 	go func() { ended <- Serve(ctx, c, env, slog.New(slog.DiscardHandler), func(a string) { addr <- a }) }()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("it did not stop in order: %v", err)
-		}
-	}()
-
 	base := "http://" + <-addr
 	id := "queued-" + time.Now().Format("150405.000000")
 	res, err := http.Post(base+"/v1/workflows", "application/json",
@@ -51,6 +44,10 @@ func TestStartedRunIsQueued(t *testing.T) {
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode != 202 {
 		t.Fatalf("got %d, %v", res.StatusCode, err)
+	}
+	stop() // which waits for the note
+	if err := <-ended; err != nil {
+		t.Errorf("it did not stop in order: %v", err)
 	}
 	store, err := redisstore.Open(t.Context(), redisURL, redisstore.Options{Prefix: prefix})
 	if err != nil {

@@ -47,7 +47,8 @@ type Fence struct {
 	// not known (or no run); then only events of the current run are taken.
 	RunTime time.Time
 	// Provisional marks a note that the run was queued, whose RunTime is the
-	// time of the note. It never supersedes an open run.
+	// time of the note. It never supersedes an open run, and comes too late
+	// behind any event of its own.
 	Provisional bool
 }
 

@@ -42,7 +42,8 @@
 --                   tags of the workflow, number of publishes that failed.
 --                   DUPLICATE: the number was seen before; the position is
 --                   that of the producer's last event
---   SUPERSEDED      a newer run or execution has taken over; final
+--   SUPERSEDED      a newer run or execution has taken over, or a note that a
+--                   run was queued comes after the run's own events; final
 --   CLOSED          the chain has ended; final
 --   REOPENED        the run is a new one of a closed chain (a reset): send
 --                   it again with its run ID as its chain
@@ -170,6 +171,8 @@ if not exists then
   if run ~= '' and tonumber(runTime) == 0 and provisional == '0' then return {'UNKNOWN_RUN'} end
 elseif not adopted then
   if closedAt then return {'CLOSED'} end
+  -- The run is known already, so the note that it was queued is out of date.
+  if provisional == '1' then return {'SUPERSEDED'} end
   if chain ~= storedChain then
     if storedChain == run then return {'REOPENED'} end
     return {'INVALID', 'the chain is not that of the run'}

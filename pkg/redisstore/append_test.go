@@ -217,7 +217,8 @@ func TestRunFence(t *testing.T) {
 			{in("r1", "r1", 1, started), ok}, {queued("r2", 4), progress.ErrUnknownRun}, {queued("r0", 0), progress.ErrSuperseded},
 		},
 		"queued comes late": {
-			{in("r1", "r1", 1, started), ok}, {queued("r1", 1), ok}, {in("r1", "r1", 1, closed), ok}, {queued("r1", 9), progress.ErrClosed},
+			{in("r1", "r1", 1, started), ok}, {queued("r1", 1), progress.ErrSuperseded}, {queued("r1", 9), progress.ErrSuperseded},
+			{in("r1", "r1", 1, closed), ok}, {queued("r1", 9), progress.ErrClosed},
 		},
 		"without runs": {
 			{in("", "", 0, log), ok}, {in("", "", 0, log), ok}, {in("r1", "r1", 1, started), ok}, {in("", "", 0, log), progress.ErrInvalid},

@@ -195,6 +195,7 @@ func scenarios() []scenario {
 			do(at(by("w/r1", 1, start("id", "r1")), 2)),
 			do(provisional(at(by("q/r2", 1, start("id", "r2")), 4))),
 			do(provisional(at(by("q/r0", 1, start("id", "r0")), 1))),
+			do(provisional(at(by("q/r1", 1, start("id", "r1")), 1))),
 			do(by("closed/r1", 1, closed("id", "r1", "terminated"))),
 			do(provisional(at(by("q/r1", 1, start("id", "r1")), 9))),
 			do(provisional(at(by("q/r2", 1, start("id", "r2")), 4))),

@@ -55,9 +55,14 @@ func ExampleClientInterceptor() {
 		log.Fatal(err)
 	}
 	defer store.Close()
-	c, err := client.Dial(client.Options{
-		Interceptors: []interceptor.ClientInterceptor{reporter.ClientInterceptor(store)},
-	})
+	starts := reporter.ClientInterceptor(store)
+	defer func() {
+		// What has just been started is noted, but for a store that hangs.
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		starts.Stop(ctx)
+	}()
+	c, err := client.Dial(client.Options{Interceptors: []interceptor.ClientInterceptor{starts}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func TestBareInterceptor(t *testing.T) {
 func TestQueuedBySignal(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	c := e.dialStarter(e.store)
+	c, starts := e.dialStarter(e.store)
 	id := e.id()
 	e.follow(id)
 	o := client.StartWorkflowOptions{TaskQueue: e.queue, Memo: map[string]any{"runcast.tags": []string{"orders"}}}
@@ -53,6 +53,7 @@ func TestQueuedBySignal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	starts.Stop(t.Context())
 	snap, err := e.store.Snapshot(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)

@@ -261,17 +261,17 @@ func TestStuckStoreBlocksNoWorkflow(t *testing.T) {
 	}
 }
 
-// dialStarter returns a client that notes what it starts.
-func (e *env) dialStarter(store reporter.Store) client.Client {
-	return testenv.TemporalWith(e.t, client.Options{
-		Logger: quiet(), Interceptors: []interceptor.ClientInterceptor{reporter.ClientInterceptor(store)},
-	})
+// dialStarter returns a client that notes what it starts, and what does so.
+func (e *env) dialStarter(store reporter.Store) (client.Client, *reporter.Starts) {
+	starts := reporter.ClientInterceptor(store)
+	e.t.Cleanup(func() { starts.Stop(context.WithoutCancel(e.t.Context())) })
+	return testenv.TemporalWith(e.t, client.Options{Logger: quiet(), Interceptors: []interceptor.ClientInterceptor{starts}}), starts
 }
 
 func TestQueued(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	c := e.dialStarter(e.store)
+	c, starts := e.dialStarter(e.store)
 	id, queue := e.id(), e.queue
 	for round := range 2 {
 		// In each round there is first no worker, and then one.
@@ -281,6 +281,7 @@ func TestQueued(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		starts.Stop(t.Context()) // which waits for the note
 		snap, err := e.store.Snapshot(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -293,6 +294,7 @@ func TestQueued(t *testing.T) {
 		if _, err := c.ExecuteWorkflow(t.Context(), o, doWork, Work{Wait: true}); err != nil {
 			t.Fatal(err)
 		}
+		starts.Stop(t.Context())
 		e.worker(registerWork)
 		e.await(id, "start", func(events []progress.Event) bool {
 			last := events[len(events)-1]
@@ -306,18 +308,7 @@ func TestQueued(t *testing.T) {
 			t.Errorf("%d queued events:\n%s", n, list(events))
 		}
 	}
-}
-
-func TestQueuedNeverDelaysForLong(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t)
-	c := e.dialStarter(stuckStore{e.store})
-	begin := time.Now()
-	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: e.id(), TaskQueue: e.queue}, doWork, Work{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("the start took %v", took)
+	if got, want := starts.Stats(), (reporter.StartsStats{Written: 4}); got != want { // two of them were there already
+		t.Errorf("stats %+v, want %+v", got, want)
 	}
 }
