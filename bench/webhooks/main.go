@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/signal"
 	"sync"
@@ -51,7 +52,9 @@ type Result struct {
 	Webhook latency.Summary `json:"webhook"`
 	// AboveMS is by how much the median of the second is above the first's.
 	AboveMS float64 `json:"above_ms"`
-	// AtOnce are requests of Concurrent clients.
+	// BareAtOnce are bare starts of Concurrent clients, AtOnce requests of as
+	// many.
+	BareAtOnce latency.Summary `json:"bare_at_once"`
 	AtOnce     latency.Summary `json:"at_once"`
 	Concurrent int             `json:"concurrent"`
 	Failed     int             `json:"failed"`
@@ -111,7 +114,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := inTurn(ctx, bare, api, *pairs, &r); err != nil {
 		return err
 	}
-	atOnce(ctx, api, *each, &r)
+	atOnce(ctx, bare, api, *each, &r)
 	return json.NewEncoder(stdout).Encode(r)
 }
 
@@ -150,14 +153,9 @@ func inTurn(ctx context.Context, bare client.Client, a *api, pairs int, r *Resul
 	const warm = 20
 	for n := range pairs + warm {
 		form := newForm()
-		in := message.ConversationInput{Message: message.Inbound{
-			Channel: message.ChannelSMS, SID: newSID(), From: "+61491570156", To: "+15005550006", Text: form.Get("Body"), ReceivedAt: time.Now(),
-		}}
+		sid := newSID()
 		begin := time.Now()
-		_, err := bare.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: message.ConversationID(message.ChannelSMS, in.Message.SID), TaskQueue: taskQueue,
-		}, message.ConversationWorkflow, in)
-		if err != nil {
+		if err := start(ctx, bare, sid, form); err != nil {
 			return err
 		}
 		middle := time.Now()
@@ -177,27 +175,45 @@ func inTurn(ctx context.Context, bare client.Client, a *api, pairs int, r *Resul
 	return nil
 }
 
-// atOnce lets many clients make requests.
-func atOnce(ctx context.Context, a *api, each int, r *Result) {
+// atOnce lets many clients make bare starts, and then as many requests.
+func atOnce(ctx context.Context, bare client.Client, a *api, each int, r *Result) {
+	starts, _ := clients(r.Concurrent, each, func() error { return start(ctx, bare, newSID(), newForm()) })
+	r.BareAtOnce = starts.Summary()
+	hooks, failed := clients(r.Concurrent, each, func() error { return a.hook(ctx, newForm()) })
+	r.AtOnce, r.Failed = hooks.Summary(), failed
+}
+
+// clients lets many clients call at once, each as often, and returns how long
+// the calls took and how many failed.
+func clients(many, each int, call func() error) (took latency.Histogram, failed int) {
 	var mu sync.Mutex
-	var all latency.Histogram
-	var clients sync.WaitGroup
-	for range r.Concurrent {
-		clients.Go(func() {
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
 			for range each {
-				form := newForm()
 				begin := time.Now()
-				err := a.hook(ctx, form)
-				took := time.Since(begin)
+				err := call()
+				d := time.Since(begin)
 				mu.Lock()
-				all.Add(took)
+				took.Add(d)
 				if err != nil {
-					r.Failed++
+					failed++
 				}
 				mu.Unlock()
 			}
 		})
 	}
-	clients.Wait()
-	r.AtOnce = all.Summary()
+	all.Wait()
+	return took, failed
+}
+
+// start makes a bare start, of what the form of a webhook would start.
+func start(ctx context.Context, bare client.Client, sid string, form url.Values) error {
+	in := message.ConversationInput{Message: message.Inbound{
+		Channel: message.ChannelSMS, SID: sid, From: "+61491570156", To: "+15005550006", Text: form.Get("Body"), ReceivedAt: time.Now(),
+	}}
+	_, err := bare.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: message.ConversationID(message.ChannelSMS, in.Message.SID), TaskQueue: taskQueue,
+	}, message.ConversationWorkflow, in)
+	return err
 }
