@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/runcast/runcast/pkg/conversation"
 	"github.com/runcast/runcast/pkg/message"
 	"github.com/runcast/runcast/pkg/payloadcodec"
+	"github.com/runcast/runcast/pkg/redisstore"
 )
 
 // The program answers a message, and with keys Temporal keeps nothing of it
@@ -42,7 +44,9 @@ func TestServeAnswersMessages(t *testing.T) {
 	<-addr
 
 	temporal := testenv.TemporalWith(t, client.Options{DataConverter: codec.Converter(), FailureConverter: codec.Failures()})
-	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: prefix, TaskQueue: prefix}, message.ConversationWorkflow,
+	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: prefix, TaskQueue: prefix, Memo: map[string]any{"runcast.tags": []string{"messages"}},
+	}, message.ConversationWorkflow,
 		message.ConversationInput{Message: message.Inbound{
 			Channel: message.ChannelPage, SID: "1", From: "+61491570156", To: "+12025550123", Text: "log 8h on sesame", ReceivedAt: time.Now().UTC(),
 		}})
@@ -66,6 +70,14 @@ func TestServeAnswersMessages(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("it did not stop in order: %v", err)
+	}
+	store, err := redisstore.Open(t.Context(), server.URL(), redisstore.Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if snap, err := store.Snapshot(t.Context(), prefix); err != nil || !slices.Equal(snap.Tags, []string{"messages"}) {
+		t.Errorf("the tags in the memo are not read: %+v, %v", snap, err)
 	}
 	redis := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer redis.Close()

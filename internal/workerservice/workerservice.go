@@ -109,9 +109,13 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	if err != nil {
 		return err
 	}
+	reporting := []reporter.Option{reporter.WithLogger(logger), reporter.WithReconciler(0)}
+	if options.DataConverter != nil {
+		reporting = append(reporting, reporter.WithDataConverter(options.DataConverter))
+	}
 	p := &program{
 		c: c, store: store, messages: messages, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
-		reporter: reporter.New(temporal, store, reporter.WithLogger(logger), reporter.WithReconciler(0)),
+		reporter: reporter.New(temporal, store, reporting...),
 		reached: health{ask: func(ctx context.Context) error {
 			_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 			return err

@@ -3,6 +3,8 @@ package reporter
 import (
 	"log/slog"
 	"time"
+
+	"go.temporal.io/sdk/converter"
 )
 
 // An Option changes how a [Reporter] works.
@@ -28,6 +30,7 @@ type options struct {
 	reconciler           bool
 	noErrors             bool
 	rate                 float64
+	converter            converter.DataConverter
 }
 
 func defaultOptions() options {
@@ -43,6 +46,7 @@ func defaultOptions() options {
 		recordsMax: 1_000,
 		bytesMax:   1 << 20,
 		rate:       50,
+		converter:  converter.GetDefaultDataConverter(),
 	}
 }
 
@@ -87,6 +91,14 @@ func WithBuffer(records, bytes int) Option {
 // steps, and of how runs ended, the reasons of terminations too. By default
 // they are written as they are, also where the client encrypts failures.
 func WithoutErrors() Option { return func(o *options) { o.noErrors = true } }
+
+// WithDataConverter sets what reads the memo in which a run's tags are; the
+// default is the SDK's own. A client that encrypts payloads encrypts memos,
+// too: give it that client's. It is used in workflow code, so it must not ask
+// a server.
+func WithDataConverter(c converter.DataConverter) Option {
+	return func(o *options) { o.converter = c }
+}
 
 // WithReconciler registers the reconciler's workflow and activity on the
 // workers that use the reporter; see [EnsureReconciler]. The rate bounds its

@@ -59,7 +59,7 @@ func (w *workflowRun) live(ctx workflow.Context) bool {
 	e := w.id.event(progress.TypeStarted)
 	e.Status = progress.StatusRunning
 	e.WorkflowType = w.id.workflowType
-	e.Tags = memoTags(info.Memo)
+	e.Tags = memoTags(info.Memo, w.r.opt.converter)
 	w.r.queue.put(&batch{id: w.id, producer: workflowProducer(w.id.runID), number: 1, events: []progress.Event{e}, begins: true})
 	return true
 }
@@ -133,13 +133,13 @@ func madeByReset(info *workflow.Info) bool {
 
 // memoTags reads the tags from a memo; nil when there are none. A single
 // string is one tag.
-func memoTags(m *commonpb.Memo) []string {
+func memoTags(m *commonpb.Memo, c converter.DataConverter) []string {
 	p := m.GetFields()[tagsMemo]
 	if p == nil {
 		return nil
 	}
 	var v any
-	if err := converter.GetDefaultDataConverter().FromPayload(p, &v); err != nil {
+	if err := c.FromPayload(p, &v); err != nil {
 		return nil
 	}
 	return tagsOf(map[string]any{tagsMemo: v})
