@@ -79,6 +79,14 @@ func (m *Messaging) attempt(ctx context.Context, out message.Outgoing, step *rep
 				return r, err
 			}
 		}
+		if errors.Is(err, message.ErrCredentials) {
+			// The message is not at fault: once the operator has mended it, a
+			// reset of the run sends it.
+			if err := m.Store.Release(ctx, out); err != nil {
+				return r, err
+			}
+			return r, failure(err)
+		}
 		if err := m.Store.Fail(ctx, out, err.Error()); err != nil {
 			return r, err
 		}

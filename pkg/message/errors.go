@@ -22,6 +22,10 @@ var (
 	ErrUnknown = errors.New("the outcome of the send is unknown")
 )
 
+// ErrCredentials is the cause of an [ErrRefused] that says nothing of the
+// message: no message is sent until the operator has mended it.
+var ErrCredentials = errors.New("the carrier does not know the credentials")
+
 // Error is the error of a send. It names no address: what the carrier says
 // often repeats it, so that text is left out.
 type Error struct {
@@ -31,21 +35,23 @@ type Error struct {
 	Code int
 	// HTTPStatus is the answer's; 0 where none came.
 	HTTPStatus int
-	// Cause is why no answer came, where that is known.
+	// Cause is why no answer came, or what would help, where that is known.
 	Cause error
 }
 
-// Error names the class, the code and where it is explained.
+// Error names the class, the code and where it is explained, and the cause.
 func (e *Error) Error() string {
+	text := e.Class.Error()
 	switch {
 	case e.Code != 0:
-		return fmt.Sprintf("%v: error %d, see https://www.twilio.com/docs/errors/%d", e.Class, e.Code, e.Code)
+		text += fmt.Sprintf(": error %d, see https://www.twilio.com/docs/errors/%d", e.Code, e.Code)
 	case e.HTTPStatus != 0:
-		return fmt.Sprintf("%v: HTTP status %d", e.Class, e.HTTPStatus)
-	case e.Cause != nil:
-		return fmt.Sprintf("%v: %v", e.Class, e.Cause)
+		text += fmt.Sprintf(": HTTP status %d", e.HTTPStatus)
 	}
-	return e.Class.Error()
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
 }
 
 // Unwrap makes errors.Is find the class and the cause.

@@ -146,6 +146,9 @@ func TestErrors(t *testing.T) {
 		{&message.Error{Class: message.ErrUnavailable, HTTPStatus: 503}, false, "the carrier is unavailable: HTTP status 503"},
 		{&message.Error{Class: message.ErrUnknown, Cause: errors.New("cut")}, false, "the outcome of the send is unknown: cut"},
 		{&message.Error{Class: message.ErrRefused}, true, "the carrier refused the message"},
+		{&message.Error{Class: message.ErrRefused, Code: 20003, HTTPStatus: 401, Cause: fmt.Errorf("%w: check them", message.ErrCredentials)}, true,
+			"the carrier refused the message: error 20003, see https://www.twilio.com/docs/errors/20003: the carrier does not know the credentials: check them"},
+		{&message.Error{Class: message.ErrRefused, HTTPStatus: 403, Cause: errors.New("why")}, true, "the carrier refused the message: HTTP status 403: why"},
 	} {
 		err := fmt.Errorf("send: %w", tt.err)
 		if tt.err.Error() != tt.want || message.CodeOf(err) != tt.err.Code || message.Permanent(err) != tt.permanent || !errors.Is(err, tt.err.Class) {

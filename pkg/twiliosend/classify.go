@@ -3,6 +3,7 @@ package twiliosend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/twilio/twilio-go/client"
@@ -51,6 +52,8 @@ func (t *transport) classify(err error) error {
 	case s == http.StatusRequestTimeout, s >= 500:
 		// A gateway's answer says nothing of what happened behind it.
 		e.Class = message.ErrUnknown
+	case s == http.StatusUnauthorized:
+		e.Class, e.Cause = message.ErrRefused, errCredentials
 	case s >= 300:
 		e.Class = message.ErrRefused
 	default:
@@ -58,6 +61,10 @@ func (t *transport) classify(err error) error {
 	}
 	return e
 }
+
+// errCredentials says what an operator can do.
+var errCredentials = fmt.Errorf("%w: check that TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or TWILIO_API_KEY and TWILIO_API_SECRET, are those of one account",
+	message.ErrCredentials)
 
 // cause returns why no answer came, in words that hold no address: an error
 // of net/http repeats the URL, which names the account and, when messages are

@@ -123,6 +123,7 @@ func TestClasses(t *testing.T) {
 		{"landline", twilio(400, 21614), message.ErrBadNumber, 21614, 400},
 		{"text too long", twilio(400, 21617), message.ErrRefused, 21617, 400},
 		{"wrong token", twilio(401, 20003), message.ErrRefused, 20003, 401},
+		{"a key that is none", text(401, ""), message.ErrRefused, 0, 401},
 		{"not found", twilio(404, 20404), message.ErrRefused, 20404, 404},
 		{"too many", twilio(429, 20429), message.ErrUnavailable, 20429, 429},
 		{"too many, from a proxy", text(429, "slow down"), message.ErrUnavailable, 0, 429},
@@ -151,6 +152,9 @@ func TestClasses(t *testing.T) {
 			}
 			if n := requests.Load(); n != 1 {
 				t.Errorf("%d requests", n)
+			}
+			if credentials := tt.status == 401; credentials != errors.Is(err, message.ErrCredentials) || credentials && !strings.Contains(err.Error(), "TWILIO_AUTH_TOKEN") {
+				t.Errorf("it does not say what helps: %v", err)
 			}
 			if strings.Contains(err.Error(), "491570156") {
 				t.Errorf("it names the number: %v", err)
