@@ -13,8 +13,9 @@ import (
 	"github.com/runcast/runcast/pkg/twiliosend"
 )
 
-// messaging puts the messaging application together.
-func messaging(c Config, client redis.UniversalClient, logger *slog.Logger) (*activities.Messaging, error) {
+// messaging puts the messaging application together. What it does is counted
+// in metrics.
+func messaging(c Config, client redis.UniversalClient, metrics *metrics, logger *slog.Logger) (*activities.Messaging, error) {
 	zone, err := c.Messages.Zone()
 	if err != nil {
 		return nil, err
@@ -22,18 +23,19 @@ func messaging(c Config, client redis.UniversalClient, logger *slog.Logger) (*ac
 	store := conversation.New(client, conversation.Options{
 		Prefix: c.Redis.Prefix, KeepMessages: c.Messages.KeepMessages, KeepHours: c.Messages.KeepHours,
 	})
-	m := &activities.Messaging{Store: store, Team: team(c.Messages, store), Zone: zone, ShowText: c.Messages.ShowText}
+	m := &activities.Messaging{Store: store, Team: metrics.measured(team(c.Messages, store)), Zone: zone, ShowText: c.Messages.ShowText}
 	if !c.Twilio.Sends() {
 		logger.Info("messages go to the outbox: TWILIO_ACCOUNT_SID is not set")
 		return m, nil
 	}
-	m.Carrier, err = twiliosend.New(twiliosend.Options{
+	carrier, err := twiliosend.New(twiliosend.Options{
 		AccountSID: c.Twilio.AccountSID, AuthToken: c.Twilio.AuthToken, APIKey: c.Twilio.APIKey, APISecret: c.Twilio.APISecret,
 		From: c.Twilio.From, WhatsAppFrom: c.Twilio.WhatsAppFrom, BaseURL: c.Twilio.APIBaseURL,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the Twilio client: %w", err)
 	}
+	m.Carrier = &measuredCarrier{Messenger: carrier, metrics: metrics, logger: logger}
 	return m, nil
 }
 

@@ -38,6 +38,7 @@ const (
 // program is one running worker.
 type program struct {
 	c        Config
+	registry *prometheus.Registry
 	store    *redisstore.Store
 	messages *activities.Messaging
 	temporal client.Client
@@ -127,14 +128,13 @@ func (p *program) retry(ctx context.Context, what string, try func(context.Conte
 
 // routes are those about the program itself.
 func (p *program) routes() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
+	p.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		statsmetrics.Collector("runcast_reporter", p.reporter.Stats),
 		statsmetrics.Collector("runcast_store", p.store.Stats),
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", p.ready)
 	mux.HandleFunc("/", problem.NotFound)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.temporal.io/sdk/client"
 
 	"github.com/runcast/runcast/internal/httpserve"
@@ -105,7 +106,8 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	}
 	defer temporal.Close()
 
-	messages, err := messaging(c, store.Client(), logger)
+	registry := prometheus.NewRegistry()
+	messages, err := messaging(c, store.Client(), newMetrics(registry), logger)
 	if err != nil {
 		return err
 	}
@@ -114,7 +116,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		reporting = append(reporting, reporter.WithDataConverter(options.DataConverter))
 	}
 	p := &program{
-		c: c, store: store, messages: messages, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
+		c: c, registry: registry, store: store, messages: messages, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
 		reporter: reporter.New(temporal, store, reporting...),
 		reached: health{ask: func(ctx context.Context) error {
 			_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
