@@ -45,6 +45,7 @@ type Config struct {
 	TrustedProxies settings.Proxies  `name:"trusted-proxies" from:"RUNCAST_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Without a public URL: networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed."`
 	AuthToken      string            `name:"twilio-auth-token" from:"TWILIO_AUTH_TOKEN" placeholder:"TOKEN" help:"The Twilio account's auth token, with which webhooks are signed. Empty: the webhooks answer 503."`
 	ReplyWait      time.Duration     `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
+	EmailToken     string            `name:"email-token" from:"RUNCAST_EMAIL_TOKEN" placeholder:"TOKEN" help:"What a mail gateway has to send along, as a bearer token or as a password. Empty: mails are taken from everybody who reaches this service."`
 	KeepMessages   time.Duration     `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
@@ -142,6 +143,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Twilio:         verifier,
 		Receipts:       conversation.New(store.Client(), conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
 		Wait:           c.ReplyWait,
+		EmailToken:     c.EmailToken,
 		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,

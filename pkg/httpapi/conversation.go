@@ -19,8 +19,8 @@ import (
 )
 
 // converse starts the conversation of a message, or finds the one that the
-// same message started before, open or closed, and returns its run.
-func (a *api) converse(ctx context.Context, in message.ConversationInput) (runID string, err error) {
+// same message started before (again), open or closed, and returns its run.
+func (a *api) converse(ctx context.Context, in message.ConversationInput) (runID string, again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
 	run, err := a.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
@@ -35,14 +35,14 @@ func (a *api) converse(ctx context.Context, in message.ConversationInput) (runID
 	}, message.ConversationWorkflow, in)
 	if taken := (*serviceerror.WorkflowExecutionAlreadyStarted)(nil); errors.As(err, &taken) {
 		a.metrics.started.WithLabelValues(message.ConversationWorkflow, "taken").Inc()
-		return taken.RunId, nil
+		return taken.RunId, true, nil
 	}
 	if err != nil {
 		a.metrics.started.WithLabelValues(message.ConversationWorkflow, "failed").Inc()
-		return "", err
+		return "", false, err
 	}
 	a.metrics.started.WithLabelValues(message.ConversationWorkflow, "ok").Inc()
-	return run.GetRunID(), nil
+	return run.GetRunID(), false, nil
 }
 
 // pageNumber is the sender of a message that names none: a number that is
@@ -95,7 +95,7 @@ func (a *api) typed(w http.ResponseWriter, r *http.Request) {
 		Channel: message.ChannelPage, SID: req.ID, From: from, To: pageNumber, Text: req.Text,
 		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
-	run, err := a.converse(r.Context(), message.ConversationInput{Message: in})
+	run, _, err := a.converse(r.Context(), message.ConversationInput{Message: in})
 	if err != nil {
 		a.temporalError(w, r, err)
 		return

@@ -1,15 +1,18 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+
+	"github.com/runcast/runcast/pkg/problem"
 )
 
 // cors lets pages of the allowed origins call. There are no credentials to
 // send along, so none are allowed.
 //
-// It is no protection against requests that need no preflight; that is why a
-// start must be sent as application/json.
+// It is no protection against requests that need no preflight: that is
+// [ownPages].
 func cors(origins []string) func(http.Handler) http.Handler {
 	all := slices.Contains(origins, "*")
 	return func(next http.Handler) http.Handler {
@@ -35,4 +38,26 @@ func cors(origins []string) func(http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// ownPages refuses what pages of other origins have a browser send, where it
+// would change something: a page need not be allowed to read the answer to
+// have an effect. Programs, which name no origin, are not meant by it.
+func ownPages(origins []string) (func(http.Handler) http.Handler, error) {
+	if slices.Contains(origins, "*") {
+		return func(next http.Handler) http.Handler { return next }, nil
+	}
+	guard := http.NewCrossOriginProtection()
+	for _, origin := range origins {
+		if err := guard.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("httpapi: allowed origin: %w", err)
+		}
+	}
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem.Write(w, problem.Problem{
+			Status: http.StatusForbidden,
+			Detail: "Pages of this origin may not call; the operator can name it in RUNCAST_ALLOWED_ORIGINS.",
+		})
+	}))
+	return guard.Handler, nil
 }

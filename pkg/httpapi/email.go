@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,6 +39,15 @@ const maxMailText = 16_000
 // email takes a mail as JSON and answers with the reply, if it is ready in
 // time; if not, with 202 and the links by which it can be followed.
 func (a *api) email(w http.ResponseWriter, r *http.Request) {
+	if !a.mayMail(r) {
+		a.metrics.refused.WithLabelValues("email_token").Inc()
+		w.Header().Set("WWW-Authenticate", `Basic realm="runcast"`)
+		problem.Write(w, problem.Problem{
+			Status: http.StatusUnauthorized,
+			Detail: "Send the token, which RUNCAST_EMAIL_TOKEN holds, as a bearer token, or as the password of basic authentication.",
+		})
+		return
+	}
 	var m mail
 	if !a.readJSON(w, r, &m, `{"message_id":"…","from":"ada@example.com","to":"…","subject":"…","text":"log 8h on apollo"}`) {
 		return
@@ -60,6 +71,21 @@ func (a *api) email(w http.ResponseWriter, r *http.Request) {
 		started: started{WorkflowID: id, RunID: reply.RunID, Stream: a.streamURL(id, reply.RunID)},
 		Reply:   reply.Text,
 	})
+}
+
+// mayMail reports whether the request carries the token.
+func (a *api) mayMail(r *http.Request) bool {
+	if a.EmailToken == "" {
+		return true
+	}
+	_, given, ok := r.BasicAuth()
+	if !ok {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		given, ok = token, strings.EqualFold(scheme, "Bearer")
+	}
+	// Of hashes, since the time of a comparison tells the length.
+	want, got := sha256.Sum256([]byte(a.EmailToken)), sha256.Sum256([]byte(given))
+	return ok && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
 // inbound checks the mail. Its error names the member at fault.

@@ -69,6 +69,12 @@ type Options struct {
 	// Wait is how long WhatsApp and e-mail wait for a reply, 2 s to [MaxWait];
 	// 0 is [DefaultWait].
 	Wait time.Duration
+	// MaxWaiting bounds how many of them wait at once; the workflow sends what
+	// nobody waits for. 0 is 200.
+	MaxWaiting int
+	// EmailToken is what a mail gateway has to send along, as a bearer token
+	// or as a password. "" takes mails from everybody.
+	EmailToken string
 	// Receipts keeps what becomes of messages; nil keeps nothing.
 	Receipts Receipts
 	// DataConverter is the client's, for what schedules hold; nil is Temporal's
@@ -91,9 +97,14 @@ const defaultMaxBody = 64 << 10
 // webhooks among them, give up by themselves.
 const defaultTimeout = 5 * time.Second
 
+// defaultMaxWaiting is about what Temporal can be asked by all of them.
+const defaultMaxWaiting = 200
+
 type api struct {
 	Options
 	metrics *metrics
+	// waiting holds one token for each request that waits for a reply.
+	waiting chan struct{}
 	known   []string // the types' names, sorted
 }
 
@@ -114,6 +125,9 @@ func New(o Options) (http.Handler, error) {
 	if o.Wait < 2*claimTime || o.Wait > MaxWait {
 		return nil, fmt.Errorf("httpapi: a wait of %v is not between %v and %v", o.Wait, 2*claimTime, MaxWait)
 	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = defaultMaxWaiting
+	}
 	if o.DataConverter == nil {
 		o.DataConverter = converter.GetDefaultDataConverter()
 	}
@@ -125,17 +139,21 @@ func New(o Options) (http.Handler, error) {
 	}
 	o.Subscriber = strings.TrimSuffix(o.Subscriber, "/")
 	o.UI = strings.TrimSuffix(o.UI, "/")
-	a := &api{Options: o, known: slices.Sorted(maps.Keys(o.Types))}
+	a := &api{Options: o, known: slices.Sorted(maps.Keys(o.Types)), waiting: make(chan struct{}, o.MaxWaiting)}
 	var err error
 	if a.metrics, err = newMetrics(o.Registry); err != nil {
 		return nil, err
 	}
-	return a.routes(), nil
+	guard, err := ownPages(o.AllowedOrigins)
+	if err != nil {
+		return nil, err
+	}
+	return a.routes(guard), nil
 }
 
-func (a *api) routes() http.Handler {
+func (a *api) routes(guard func(http.Handler) http.Handler) http.Handler {
 	r := chi.NewRouter()
-	r.Use(a.metrics.observe, cors(a.AllowedOrigins))
+	r.Use(a.metrics.observe, cors(a.AllowedOrigins), guard)
 	r.NotFound(problem.NotFound)
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
 		problem.MethodNotAllowed(w, req, allowed(r, req)...)

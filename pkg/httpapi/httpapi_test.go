@@ -377,6 +377,40 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// A foreign page can start nothing, whatever content type it sends; programs,
+// the service's own pages and those of allowed origins can.
+func TestForeignPages(t *testing.T) {
+	s := newAPI(t, fakeTemporal{t: t})
+	for _, path := range []string{"/v1/messages", "/v1/workflows", "/v1/reminders", "/webhooks/email"} {
+		for _, header := range [][]string{
+			{"Origin", "https://evil.example"},
+			{"Origin", "null"},
+			{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site", "Content-Type", "text/plain"},
+			{"Sec-Fetch-Site", "same-site"},
+		} {
+			a := call(t, s, "POST", path, `{"text":"hi"}`, header...)
+			if a.StatusCode != 403 || a.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(a.text, "RUNCAST_ALLOWED_ORIGINS") {
+				t.Errorf("%s of %v: got %d %s", path, header, a.StatusCode, a.text)
+			}
+		}
+	}
+	all := newAPI(t, fakeTemporal{t: t}, func(o *httpapi.Options) { o.AllowedOrigins = []string{"*"} })
+	for _, tt := range []struct {
+		s      *httptest.Server
+		header []string
+	}{
+		{s, nil},
+		{s, []string{"Origin", s.URL}},
+		{s, []string{"Origin", "https://app.example", "Sec-Fetch-Site", "same-origin"}}, // behind a proxy
+		{s, []string{"Origin", "https://page.example", "Sec-Fetch-Site", "cross-site"}},
+		{all, []string{"Origin", "https://x.example", "Sec-Fetch-Site", "cross-site"}},
+	} {
+		if a := call(t, tt.s, "POST", "/v1/messages", `{"text":" "}`, tt.header...); a.StatusCode != 400 {
+			t.Errorf("%v: got %d %s", tt.header, a.StatusCode, a.text)
+		}
+	}
+}
+
 // HEAD answers as GET does: load balancers ask so.
 func TestHead(t *testing.T) {
 	s := newAPI(t, fakeTemporal{t: t})

@@ -28,14 +28,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "runcast_api_workflow_starts_total", Help: "Starts by workflow type and result: ok, taken or failed.",
 		}, []string{"type", "result"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "runcast_api_webhooks_refused_total", Help: "Twilio's requests not taken, by reason: no_token, signature or form.",
+			Name: "runcast_api_webhooks_refused_total", Help: "Requests not taken, by reason: no_token, signature or form (Twilio's), email_token.",
 		}, []string{"reason"}),
 		delivery: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_api_delivery_statuses_total", Help: "Delivery statuses that Twilio reported.",
 		}, []string{"status"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_api_replies_total",
-			Help: "Replies that were waited for, by what became of them: answered, again (asked for once more after it was claimed), handed_over (the workflow sends it), lost (claimed, and the client had gone) or failed.",
+			Help: "Replies that were waited for, by what became of them: answered, again (asked for once more after it was claimed), handed_over (the workflow sends it), crowded (so it does, since too many waited), lost (claimed, and the client had gone) or failed.",
 		}, []string{"channel", "result"}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.started, m.refused, m.delivery, m.replies} {

@@ -46,13 +46,25 @@ type reply struct {
 // again, because whoever had claimed the reply died with it, gets the same.
 func (a *api) awaitReply(ctx context.Context, in message.ConversationInput) (reply, error) {
 	began := time.Now()
-	in.Wait = a.Wait - claimTime
-	run, err := a.converse(ctx, in)
+	channel := string(in.Message.Channel)
+	select {
+	case a.waiting <- struct{}{}:
+		defer func() { <-a.waiting }()
+		in.Wait = a.Wait - claimTime
+	default: // the workflow sends
+	}
+	run, again, err := a.converse(ctx, in)
 	if err != nil {
 		return reply{}, err
 	}
-	channel := string(in.Message.Channel)
 	r := reply{RunID: run}
+	if in.Wait == 0 && !again {
+		a.metrics.replies.WithLabelValues(channel, "crowded").Inc()
+		return r, nil
+	}
+	// Whoever came first with this message may have claimed the reply and died
+	// with it, so that it is asked for also where too many wait.
+	in.Wait = max(in.Wait, claimTime)
 	// The workflow's clock for claims begins with the run. If that took long,
 	// it would still take a claim when nobody here waits for it any more.
 	startedAt := time.Now()

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"net/http"
@@ -232,6 +233,78 @@ func TestNoWorker(t *testing.T) {
 	defer w.Stop()
 	if r := resultOf(t, temporal, "whatsapp-"+sid); !r.Sent {
 		t.Errorf("the workflow ended with %+v", r)
+	}
+}
+
+// Only so many wait at once: whoever comes then is answered at once, and the
+// workflow sends.
+func TestWaitingIsBounded(t *testing.T) {
+	s, temporal := converses(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
+	waits, crowded := newSID(t), newSID(t)
+	var first sync.WaitGroup
+	first.Go(func() {
+		if got := said(t, hook(t, s, "/webhooks/twilio/whatsapp", whatsAppForm(waits, "1500ms"))); len(got) != 1 {
+			t.Errorf("the first was answered %q", got)
+		}
+	})
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := temporal.DescribeWorkflowExecution(t.Context(), "whatsapp-"+waits, ""); err == nil {
+			break
+		} else if time.Since(begin) > time.Minute {
+			t.Fatal(err)
+		}
+	}
+	if got := said(t, hook(t, s, "/webhooks/twilio/whatsapp", whatsAppForm(crowded, "0s"))); len(got) != 0 {
+		t.Errorf("the second was answered %q", got)
+	}
+	if r := resultOf(t, temporal, "whatsapp-"+crowded); !r.Sent {
+		t.Errorf("the workflow ended with %+v", r)
+	}
+	first.Wait()
+	if got := said(t, hook(t, s, "/webhooks/twilio/whatsapp", whatsAppForm(newSID(t), "0s"))); len(got) != 1 {
+		t.Errorf("with nobody waiting it was answered %q", got)
+	}
+	if metrics := call(t, s, "GET", "/metrics", "").text; !strings.Contains(metrics, `runcast_api_replies_total{channel="whatsapp",result="crowded"} 1`) {
+		t.Error("it is not counted")
+	}
+}
+
+// With a token, mails are taken from who has it, in either of the ways in
+// which gateways can be told it, and from nobody else.
+func TestEmailToken(t *testing.T) {
+	const token, mail = "open sesame", `{"from":"ada@example.com","text":"hi"}`
+	s := newAPI(t, fakeTemporal{t: t}, func(o *httpapi.Options) { o.EmailToken = token })
+	basic := func(password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("gateway:"+password))
+	}
+	for _, tt := range []struct {
+		name, authorization string
+		status              int
+	}{
+		{"none", "", 401},
+		{"another", "Bearer open", 401},
+		{"empty", "Bearer ", 401},
+		{"no scheme", token, 401},
+		{"another password", basic("x"), 401},
+		{"the token as user", "Basic " + base64.StdEncoding.EncodeToString([]byte(token+":")), 401},
+		{"bearer", "Bearer " + token, 400}, // the mail is broken
+		{"bearer in small letters", "bearer " + token, 400},
+		{"password", basic(token), 400},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			header := []string{"Authorization", tt.authorization}
+			body := mail
+			if tt.status == 400 {
+				body = `{}`
+			}
+			a := call(t, s, "POST", "/webhooks/email", body, header...)
+			if a.StatusCode != tt.status || a.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("got %d %s", a.StatusCode, a.text)
+			}
+			if tt.status == 401 && (!strings.Contains(a.text, "RUNCAST_EMAIL_TOKEN") || a.Header.Get("WWW-Authenticate") == "") || strings.Contains(a.text, token) {
+				t.Errorf("got %v %s", a.Header, a.text)
+			}
+		})
 	}
 }
 

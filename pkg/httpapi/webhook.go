@@ -83,7 +83,7 @@ func (a *api) sms(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, err)
 		return
 	}
-	if _, err := a.converse(r.Context(), message.ConversationInput{Message: in, StatusCallback: a.statusURL(r, in)}); err != nil {
+	if _, _, err := a.converse(r.Context(), message.ConversationInput{Message: in, StatusCallback: a.statusURL(r, in)}); err != nil {
 		a.temporalError(w, r, err)
 		return
 	}
