@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -59,7 +60,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Accept-Post", "application/x-www-form-urlencoded")
 	}
 	a.metrics.refused.WithLabelValues(reason).Inc()
-	detail := err.Error() + "."
+	detail := strings.ToUpper(err.Error()[:1]) + err.Error()[1:] + "."
 	if errors.Is(err, twiliohook.ErrSignature) {
 		// The URL is no secret, and it is what most often is not the one that
 		// Twilio was given.

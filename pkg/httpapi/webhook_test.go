@@ -141,7 +141,7 @@ func TestSMSStartsOnce(t *testing.T) {
 func TestSMSTexts(t *testing.T) {
 	temporal := testenv.Temporal(t)
 	s := newAPI(t, temporal, withTwilio(t))
-	for _, text := range []string{"", strings.Repeat("👩‍🚒", 400)} {
+	for _, text := range []string{"", strings.Repeat("👩‍🚒", 400), strings.Repeat("ü", 1600)} {
 		sid := newSID(t)
 		if a := hook(t, s, "/webhooks/twilio/sms", smsForm(sid, text)); a.StatusCode != 200 {
 			t.Fatalf("got %d %s", a.StatusCode, a.text)
@@ -158,7 +158,7 @@ func TestSMSTexts(t *testing.T) {
 
 func TestBadWebhooks(t *testing.T) {
 	s := newAPI(t, fakeTemporal{t: t}, withTwilio(t))
-	const sms, status = "/webhooks/twilio/sms", "/webhooks/twilio/status"
+	const sms, status, chat = "/webhooks/twilio/sms", "/webhooks/twilio/status", "/webhooks/twilio/whatsapp"
 	sid := newSID(t)
 	good := smsForm(sid, "hi")
 	with := func(name string, values ...string) url.Values {
@@ -189,6 +189,16 @@ func TestBadWebhooks(t *testing.T) {
 		{"two SIDs", "POST", sms, formType, with("MessageSid", sid, newSID(t)), "", 400, "MessageSid"},
 		{"no From", "POST", sms, formType, with("From"), "", 400, "From"},
 		{"bad From", "POST", sms, formType, with("From", "Ada <x>"), "", 400, "From"},
+		{"unsigned WhatsApp", "POST", chat, formType, whatsAppForm(sid, "hi"), "-", 403, "signature"},
+		{"WhatsApp, of another route", "POST", chat, formType, whatsAppForm(sid, "hi"), sign(authToken, sms, whatsAppForm(sid, "hi")), 403, publicURL + chat},
+		{"WhatsApp by GET", "GET", chat, "", nil, "", 405, "POST"},
+		{"WhatsApp too large", "POST", chat, formType, whatsAppForm(sid, strings.Repeat("x", 64<<10)), "", 413, "65536"},
+		{"WhatsApp as JSON", "POST", chat, "application/json", whatsAppForm(sid, "hi"), "", 415, formType},
+		{"WhatsApp without a SID", "POST", chat, formType, whatsAppForm("", "hi"), "", 400, "MessageSid"},
+		{"SMS to WhatsApp's route", "POST", chat, formType, good, "", 400, "From"},
+		{"status by GET", "GET", status, "", nil, "", 405, "POST"},
+		{"status too large", "POST", status, formType, with("Body", strings.Repeat("x", 64<<10)), "", 413, "65536"},
+		{"status as JSON", "POST", status, "application/json", good, "", 415, formType},
 		{"status without one", "POST", status, formType, good, "", 400, "MessageStatus"},
 		{"unsigned status", "POST", status, formType, with("MessageStatus", "sent"), "-", 403, "signature"},
 	} {

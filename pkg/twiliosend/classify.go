@@ -20,8 +20,10 @@ var codes = map[int]error{
 	21214: message.ErrBadNumber, // cannot be reached
 	21217: message.ErrBadNumber, // does not look like one
 	21265: message.ErrBadNumber, // a short code
+	21266: message.ErrBadNumber, // the sender's own
 	21612: message.ErrBadNumber, // no way from this sender to it
 	21614: message.ErrBadNumber, // not a mobile
+	21635: message.ErrBadNumber, // a landline
 	63003: message.ErrBadNumber, // no WhatsApp address
 
 	20429: message.ErrUnavailable, // too many requests

@@ -120,7 +120,8 @@ func TestClasses(t *testing.T) {
 	}{
 		{"opted out", twilio(400, 21610), message.ErrOptedOut, 21610, 400},
 		{"bad number", twilio(400, 21211), message.ErrBadNumber, 21211, 400},
-		{"landline", twilio(400, 21614), message.ErrBadNumber, 21614, 400},
+		{"no mobile", twilio(400, 21614), message.ErrBadNumber, 21614, 400},
+		{"landline", twilio(400, 21635), message.ErrBadNumber, 21635, 400},
 		{"text too long", twilio(400, 21617), message.ErrRefused, 21617, 400},
 		{"wrong token", twilio(401, 20003), message.ErrRefused, 20003, 401},
 		{"a key that is none", text(401, ""), message.ErrRefused, 0, 401},
