@@ -239,11 +239,11 @@ func TestNoWorker(t *testing.T) {
 // Only so many wait at once: whoever comes then is answered at once, and the
 // workflow sends.
 func TestWaitingIsBounded(t *testing.T) {
-	s, temporal := converses(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
+	s, temporal := converses(t, func(o *httpapi.Options) { o.MaxWaiting, o.Wait = 1, 14*time.Second })
 	waits, crowded := newSID(t), newSID(t)
 	var first sync.WaitGroup
 	first.Go(func() {
-		if got := said(t, hook(t, s, "/webhooks/twilio/whatsapp", whatsAppForm(waits, "1500ms"))); len(got) != 1 {
+		if got := said(t, hook(t, s, "/webhooks/twilio/whatsapp", whatsAppForm(waits, "4s"))); len(got) != 1 {
 			t.Errorf("the first was answered %q", got)
 		}
 	})
