@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -32,6 +33,8 @@ type Messaging struct {
 	Carrier Messenger
 	// Zone is where the people are; nil is UTC.
 	Zone *time.Location
+	// Workdays are the days of the week that owe hours; nil: Monday to Friday.
+	Workdays []time.Weekday
 	// ShowText shows in progress what people write and are answered. Without
 	// it only the length of texts is seen.
 	ShowText bool
@@ -192,8 +195,8 @@ type Due struct {
 	OptedOut bool    `json:"opted_out,omitempty"`
 }
 
-// DueHours returns how many hours a person owes. Saturdays and Sundays owe
-// nothing.
+// DueHours returns how many hours a person owes. Days that are no workdays
+// owe nothing.
 func (m *Messaging) DueHours(ctx context.Context, in DueInput) (Due, error) {
 	zone := m.zone()
 	if in.Zone != "" {
@@ -208,7 +211,7 @@ func (m *Messaging) DueHours(ctx context.Context, in DueInput) (Due, error) {
 	if due.OptedOut, err = m.Store.OptedOut(ctx, in.Who); err != nil {
 		return due, err
 	}
-	if w := day.Weekday(); w == time.Saturday || w == time.Sunday {
+	if !m.owes(day.Weekday()) {
 		return due, nil
 	}
 	entries, err := m.Store.Between(ctx, in.Who, due.Day, due.Day)
@@ -224,6 +227,14 @@ func (m *Messaging) DueHours(ctx context.Context, in DueInput) (Due, error) {
 		return due, m.Store.Await(ctx, in.Who, in.Workflow)
 	}
 	return due, nil
+}
+
+// owes reports whether a day of the week owes hours.
+func (m *Messaging) owes(day time.Weekday) bool {
+	if m.Workdays == nil {
+		return day != time.Saturday && day != time.Sunday
+	}
+	return slices.Contains(m.Workdays, day)
 }
 
 // AwaitNoMore says that the workflow in.Workflow waits no more.

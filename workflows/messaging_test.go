@@ -27,6 +27,11 @@ const (
 	ours = message.Address("+12025550123")
 )
 
+// everyDay owes hours, so that it does not matter when the tests run.
+var everyDay = []time.Weekday{
+	time.Sunday, time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday, time.Saturday,
+}
+
 // office is the messaging application on a worker of the test's own.
 type office struct {
 	t        *testing.T
@@ -47,7 +52,7 @@ func newOffice(t *testing.T, change func(*office)) *office {
 	o.progress = redisstore.New(c, redisstore.Options{Prefix: o.queue})
 	t.Cleanup(func() { o.progress.Close() })
 	o.store = conversation.New(c, conversation.Options{Prefix: o.queue})
-	o.m = &activities.Messaging{Store: o.store, Team: agents.Rules(o.store), ShowText: true, SendFor: time.Second}
+	o.m = &activities.Messaging{Store: o.store, Team: agents.Rules(o.store), ShowText: true, SendFor: time.Second, Workdays: everyDay}
 	if change != nil {
 		change(o)
 	}

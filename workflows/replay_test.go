@@ -45,7 +45,6 @@ const messagingVersion = "v2"
 
 // recordMessaging records runs of the messaging application.
 func recordMessaging(t *testing.T) {
-	zone := workdayZone(t)
 	c := &carrier{status: message.StatusQueued}
 	o := newOffice(t, func(o *office) { o.m.Carrier = c })
 	keep := func(name string, run client.WorkflowRun) {

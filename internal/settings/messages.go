@@ -3,6 +3,8 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	_ "time/tzdata" // images without zones know the people's, too
@@ -12,6 +14,7 @@ import (
 type Messages struct {
 	ShowText     bool          `name:"show-text" from:"RUNCAST_SHOW_TEXT" help:"Show in progress what people write and are answered. Without it only how long texts are."`
 	TimeZone     string        `name:"time-zone" from:"RUNCAST_TIME_ZONE" default:"UTC" help:"Where the people are, such as Australia/Sydney: what \"yesterday\" and \"5pm\" mean."`
+	Workdays     []string      `name:"workdays" from:"RUNCAST_WORKDAYS" default:"mon,tue,wed,thu,fri" help:"The days of the week that owe hours, of sun, mon, tue, wed, thu, fri and sat: on others nobody is reminded."`
 	KeepMessages time.Duration `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long messages and what was said are kept."`
 	KeepHours    time.Duration `name:"keep-hours" from:"RUNCAST_KEEP_HOURS" default:"17520h" help:"How long a person's hours are kept after the last change."`
 
@@ -26,6 +29,9 @@ func (m *Messages) Validate() error {
 	if _, err := m.Zone(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := m.Days(); err != nil {
+		errs = append(errs, err)
+	}
 	if m.KeepMessages < time.Hour {
 		errs = append(errs, fmt.Errorf("--keep-messages (RUNCAST_KEEP_MESSAGES): %v is below 1h; a message could be sent twice", m.KeepMessages))
 	}
@@ -37,6 +43,22 @@ func (m *Messages) Validate() error {
 	}
 	errs = append(errs, BaseURL("--model-url (RUNCAST_MODEL_URL)", m.ModelURL))
 	return errors.Join(errs...)
+}
+
+// weekdays are the days of the week, as settings name them.
+var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+// Days returns the days that owe hours.
+func (m *Messages) Days() ([]time.Weekday, error) {
+	days := make([]time.Weekday, 0, len(m.Workdays))
+	for _, name := range m.Workdays {
+		n := slices.Index(weekdays, name)
+		if n < 0 {
+			return nil, fmt.Errorf("--workdays (RUNCAST_WORKDAYS): %q is none of %s", name, strings.Join(weekdays, ", "))
+		}
+		days = append(days, time.Weekday(n))
+	}
+	return days, nil
 }
 
 // Zone returns the time zone.

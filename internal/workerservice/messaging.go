@@ -20,10 +20,14 @@ func messaging(c Config, client redis.UniversalClient, metrics *metrics, logger 
 	if err != nil {
 		return nil, err
 	}
+	workdays, err := c.Messages.Days()
+	if err != nil {
+		return nil, err
+	}
 	store := conversation.New(client, conversation.Options{
 		Prefix: c.Redis.Prefix, KeepMessages: c.Messages.KeepMessages, KeepHours: c.Messages.KeepHours,
 	})
-	m := &activities.Messaging{Store: store, Team: metrics.measured(team(c.Messages, store)), Zone: zone, ShowText: c.Messages.ShowText}
+	m := &activities.Messaging{Store: store, Team: metrics.measured(team(c.Messages, store)), Zone: zone, Workdays: workdays, ShowText: c.Messages.ShowText}
 	if !c.Twilio.Sends() {
 		logger.Info("messages go to the outbox: TWILIO_ACCOUNT_SID is not set")
 		return m, nil

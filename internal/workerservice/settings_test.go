@@ -47,6 +47,7 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_TTL_RUNNING=1h RUNCAST_TTL_CLOSED=2h", []string{"RUNCAST_TTL_RUNNING", "RUNCAST_TTL_CLOSED"}},
 		{"RUNCAST_MAX_EVENTS=-1", []string{"RUNCAST_MAX_EVENTS"}},
 		{"RUNCAST_TIME_ZONE=Sydney", []string{"RUNCAST_TIME_ZONE", "Australia/Sydney"}},
+		{"RUNCAST_WORKDAYS=mon,Sunday", []string{"RUNCAST_WORKDAYS", "Sunday", "sun"}},
 		{"RUNCAST_KEEP_MESSAGES=1s", []string{"RUNCAST_KEEP_MESSAGES"}},
 		{"RUNCAST_KEEP_HOURS=1h", []string{"RUNCAST_KEEP_HOURS"}},
 		{"RUNCAST_PAYLOAD_KEYS=secret", []string{"RUNCAST_PAYLOAD_KEYS", "openssl"}},
