@@ -43,6 +43,10 @@ type Messaging struct {
 	SendFor time.Duration
 }
 
+// ModelBusy is the type of the error of a model's endpoint that says when to
+// ask it again.
+const ModelBusy = "ModelBusy"
+
 // The types of errors that no retry mends.
 const (
 	OptedOut     = "OptedOut"
@@ -107,6 +111,8 @@ func (m *Messaging) RunAgent(ctx context.Context, in AgentInput) (agents.Finding
 	f, err := agent.Run(ctx, in.Task, w)
 	if errors.Is(err, agents.ErrModelRefused) {
 		return f, temporal.NewNonRetryableApplicationError(err.Error(), ModelRefused, nil)
+	} else if after := agents.RetryAfter(err); after > 0 {
+		return f, temporal.NewApplicationErrorWithOptions(err.Error(), ModelBusy, temporal.ApplicationErrorOptions{NextRetryDelay: after})
 	} else if err != nil {
 		return f, err
 	}

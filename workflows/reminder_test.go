@@ -71,7 +71,7 @@ func TestReminderOwesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	today := time.Now().In(location).Format(time.DateOnly)
-	if err := o.store.Record(t.Context(), ada, "x", false, []agents.Entry{{Day: today, Project: "apollo", Hours: 8}}); err != nil {
+	if _, err := o.store.Record(t.Context(), ada, "x", []agents.Entry{{Day: today, Project: "apollo", Hours: 8}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := o.remind(message.ReminderInput{Channel: message.ChannelSMS, To: ada, TimeZone: zone}); got.Outcome != workflows.NothingDue || len(o.sent()) != 0 {

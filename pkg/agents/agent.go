@@ -47,7 +47,9 @@ type Watcher interface {
 	// Thought is a line about what the agent does now: general says it
 	// without anything that the person wrote, detail with it.
 	Thought(general, detail string)
-	// Output is a piece of the agent's text; all pieces together are it.
+	// Output is a piece of the agent's text as it comes. All pieces of the
+	// composer's are the reply; a model's words on the way to a finding need
+	// not be what it says in the end.
 	Output(piece string)
 }
 
@@ -78,7 +80,10 @@ type Turn struct {
 // Finding is what an agent found.
 type Finding struct {
 	Agent Name `json:"agent"`
-	// Text is for the sender to read; "" is nothing to say.
+	// Done are sentences about what was really done and found, in the words
+	// of this package: they go into the reply as they are, before Text.
+	Done []string `json:"done,omitempty"`
+	// Text is for the sender to read; "" is nothing more to say.
 	Text string `json:"text,omitempty"`
 	// Intents are the specialists that the router calls, each once, in the
 	// order of [Specialists].
@@ -103,14 +108,19 @@ type Entry struct {
 	Day     string  `json:"day"`
 	Project string  `json:"project"`
 	Hours   float64 `json:"hours"`
+	// Replace puts the hours in the place of what is there.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // Hours is where hours are kept.
 type Hours interface {
-	// Record adds the entries to the person's hours, or with replace puts
-	// them in the place of what is there: all or none of them, and once for
-	// a key. A day of more than 24 hours is an error that wraps [ErrFullDay].
-	Record(ctx context.Context, who message.Address, key string, replace bool, entries []Entry) error
+	// Record adds the entries to the person's hours: all or none of them, and
+	// once for a key. It returns what is recorded under the key, which is
+	// what an earlier call has recorded if there was one, whatever this one
+	// brings. A day of more than 24 hours is an error that wraps [ErrFullDay].
+	Record(ctx context.Context, who message.Address, key string, entries []Entry) ([]Entry, error)
+	// Recorded returns what is recorded under the key; none is nothing.
+	Recorded(ctx context.Context, who message.Address, key string) ([]Entry, error)
 	// Between returns the person's hours of the days from first to last,
 	// both included, by day and project.
 	Between(ctx context.Context, who message.Address, first, last string) ([]Entry, error)

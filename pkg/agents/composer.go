@@ -46,8 +46,11 @@ func Join(findings []Finding) string {
 		switch {
 		case f.Failed:
 			parts = append(parts, "Sorry, my "+string(f.Agent)+" part does not work right now; please try again later.")
-		case f.Text != "":
-			parts = append(parts, f.Text)
+		default:
+			parts = append(parts, f.Done...)
+			if f.Text != "" {
+				parts = append(parts, f.Text)
+			}
 		}
 	}
 	return clip(strings.Join(parts, "\n"), MaxReply-1)

@@ -2,12 +2,10 @@ package agents
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -28,10 +26,6 @@ type ModelOptions struct {
 	HTTP *http.Client
 }
 
-// ErrModelRefused is wrapped by errors of the endpoint that no retry mends:
-// a wrong key, an unknown model.
-var ErrModelRefused = errors.New("the model's endpoint refused the request")
-
 const (
 	// maxRounds bounds how often one agent may call its tools.
 	maxRounds = 4
@@ -43,10 +37,12 @@ const (
 
 // Model returns agents that ask a model, over the streaming chat completions
 // of OpenAI's protocol, and give its tokens to the watcher as they come. What
-// they can do is bounded by their tools, which act for the task's sender; the
-// documents' sources are put by this code, not by the model.
+// they can do is bounded by their tools, which act for the task's sender. What
+// was recorded, found and set, and the documents' sources, are put into the
+// reply by this code, not by the model.
 //
-// An error of an agent wraps [ErrModelRefused] where a retry is of no use.
+// An error of an agent wraps [ErrModelRefused] where a retry is of no use;
+// [RetryAfter] says when one is.
 func Model(o ModelOptions) Team {
 	opts := []option.RequestOption{
 		option.WithBaseURL(o.BaseURL), option.WithAPIKey(o.Key),
@@ -133,22 +129,11 @@ func (m *model) stream(ctx context.Context, params openai.ChatCompletionNewParam
 	if err := s.Err(); err != nil {
 		return nil, classify(err)
 	}
-	if len(whole.Choices) == 0 {
-		return nil, errors.New("the model's answer has no choice")
+	if len(whole.Choices) == 0 || whole.Choices[0].FinishReason == "" {
+		// A connection that ends early looks like the end of the answer.
+		return nil, errors.New("the model's answer broke off")
 	}
 	return &whole.Choices[0].Message, nil
-}
-
-// classify leaves out what the endpoint says: it may repeat the message.
-func classify(err error) error {
-	var refused *openai.Error
-	if !errors.As(err, &refused) {
-		return fmt.Errorf("ask the model: %w", err)
-	}
-	if s := refused.StatusCode; s >= 400 && s < 500 && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout {
-		return fmt.Errorf("%w: HTTP status %d", ErrModelRefused, s)
-	}
-	return fmt.Errorf("ask the model: HTTP status %d", refused.StatusCode)
 }
 
 // history is the conversation as the model gets it.
@@ -170,14 +155,6 @@ func use(ctx context.Context, tools []tool, name string, arguments []byte, w Wat
 	return "There is no such tool.", nil
 }
 
-// readArguments reads what the model gives a tool; the text is for the model.
-func readArguments(data []byte, v any) string {
-	if err := json.Unmarshal(data, v); err != nil {
-		return "The arguments are not as declared; try again."
-	}
-	return ""
-}
-
 func (m *model) route(ctx context.Context, task Task, w Watcher) (Finding, error) {
 	text, err := m.ask(ctx, `You name what a message to a timesheet assistant is about. Answer with those of the words "timesheet" (recording or reporting the sender's hours), "policy" (a question about company rules), "schedule" (a reminder for the sender) that apply, separated by commas, or with "none". Answer nothing else.`, task, nil, mute{w})
 	if err != nil {
@@ -188,96 +165,6 @@ func (m *model) route(ctx context.Context, task Task, w Watcher) (Finding, error
 		names = append(names, Name(word))
 	}
 	return routed(w, known(names)), nil
-}
-
-func (m *model) timesheet(ctx context.Context, task Task, w Watcher) (Finding, error) {
-	f := Finding{Agent: Timesheet}
-	calls := 0
-	record := func(ctx context.Context, data []byte) (string, error) {
-		var in struct {
-			Entries []Entry `json:"entries"`
-			Replace bool    `json:"replace"`
-		}
-		if wrong := readArguments(data, &in); wrong != "" {
-			return wrong, nil
-		}
-		if len(in.Entries) == 0 || len(in.Entries) > maxEntries {
-			return fmt.Sprintf("Give 1 to %d entries.", maxEntries), nil
-		}
-		for i, e := range in.Entries {
-			date, err := time.ParseInLocation(dayLayout, e.Day, task.Now.Location())
-			if err != nil {
-				return "A day is such as 2026-11-24.", nil
-			}
-			in.Entries[i].Project = strings.ToLower(clip(strings.TrimSpace(e.Project), 64))
-			if err := checkEntry(in.Entries[i].Project, e.Hours, date, task.Now); err != nil {
-				return err.Error(), nil
-			}
-		}
-		calls++
-		t := task
-		t.Key = fmt.Sprintf("%s/%d", task.Key, calls)
-		text, done, err := recordEntries(ctx, m.o.Hours, t, in.Replace, in.Entries, w)
-		f.Recorded = f.Recorded || done
-		return text, err
-	}
-	report := func(ctx context.Context, data []byte) (string, error) {
-		var in struct{ First, Last string }
-		if wrong := readArguments(data, &in); wrong != "" {
-			return wrong, nil
-		}
-		first, err1 := time.ParseInLocation(dayLayout, in.First, task.Now.Location())
-		last, err2 := time.ParseInLocation(dayLayout, in.Last, task.Now.Location())
-		if errors.Join(err1, err2) != nil {
-			return "A day is such as 2026-11-24.", nil
-		}
-		p := period{first, last, "from " + in.First + " to " + in.Last}
-		return reportHours(ctx, m.o.Hours, task, p, "", w)
-	}
-	text, err := m.ask(ctx, `You keep the timesheet of the sender. Record hours with record_hours and look them up with report_hours; then say in one or two sentences what was done. Never claim to have recorded what record_hours did not confirm. If the project or the number of hours is missing, ask for it.`,
-		task, []tool{{
-			name: "record_hours", about: "Adds hours to the sender's timesheet; with replace, puts them in the place of what is there.", call: record,
-			parameters: object(map[string]any{
-				"entries": map[string]any{"type": "array", "items": object(map[string]any{
-					"day": kind("string", "such as 2026-11-24"), "project": kind("string", "the project's name"), "hours": kind("number", "hours worked"),
-				}, "day", "project", "hours")},
-				"replace": kind("boolean", "whether they replace what is there"),
-			}, "entries"),
-		}, {
-			name: "report_hours", about: "Returns the sender's hours of the days from first to last, both included.", call: report,
-			parameters: object(map[string]any{"first": kind("string", "such as 2026-11-23"), "last": kind("string", "such as 2026-11-29")}, "first", "last"),
-		}}, w)
-	f.Text = text
-	return f, err
-}
-
-func (m *model) schedule(ctx context.Context, task Task, w Watcher) (Finding, error) {
-	f := Finding{Agent: Schedule}
-	remind := func(_ context.Context, data []byte) (string, error) {
-		var in struct{ At, Text string }
-		if wrong := readArguments(data, &in); wrong != "" {
-			return wrong, nil
-		}
-		at, err := time.ParseInLocation("2006-01-02T15:04", in.At, task.Now.Location())
-		if err != nil {
-			return "A time is such as 2026-11-24T17:00.", nil
-		}
-		if _, err := checkWhen(at, task.Now); err != nil {
-			return err.Error(), nil
-		}
-		if len(f.Reminders) >= maxEntries {
-			return "That is too many reminders.", nil
-		}
-		f.Reminders = append(f.Reminders, Reminder{At: at, Text: clip(in.Text, maxReminderText)})
-		return reminderText(f.Reminders[len(f.Reminders)-1], task.Now), nil
-	}
-	text, err := m.ask(ctx, `You set reminders for the sender with set_reminder; then say in one sentence what was set. Nobody else can be reminded. If the time is missing, ask for it.`,
-		task, []tool{{
-			name: "set_reminder", about: "Reminds the sender at a time.", call: remind,
-			parameters: object(map[string]any{"at": kind("string", "such as 2026-11-24T17:00"), "text": kind("string", "what to remind of")}, "at"),
-		}}, w)
-	f.Text = text
-	return f, err
 }
 
 func (m *model) policy(ctx context.Context, task Task, w Watcher) (Finding, error) {
@@ -295,15 +182,28 @@ func (m *model) policy(ctx context.Context, task Task, w Watcher) (Finding, erro
 	return Finding{Agent: Policy, Text: text + source}, nil
 }
 
+// compose asks the model only where there is something to put together.
 func (m *model) compose(ctx context.Context, task Task, w Watcher) (Finding, error) {
-	if len(task.Findings) == 1 && task.Findings[0].Text != "" {
-		// One finding is the reply: a further model could only make it worse.
+	var done []string
+	var rest []Finding
+	for _, f := range task.Findings {
+		done = append(done, f.Done...)
+		if f.Text != "" || f.Failed {
+			rest = append(rest, Finding{Agent: f.Agent, Text: f.Text, Failed: f.Failed})
+		}
+	}
+	if len(rest) == 1 || len(rest) == 0 && len(done) > 0 {
 		return compose(ctx, task, w)
 	}
 	w.Thought("Putting the reply together.", "Putting the reply together.")
-	found := Join(task.Findings)
+	found := Join(rest)
 	if found == "" {
 		found = Help
+	}
+	first := strings.Join(done, "\n")
+	if first != "" {
+		first += "\n"
+		w.Output(first)
 	}
 	text, err := m.ask(ctx, "Write the reply to a message, friendly and short, in the language of the message. Use only these facts, and keep numbers and sources as they are:\n\n"+found+"\n\n", task, nil, w)
 	if err != nil {
@@ -312,7 +212,7 @@ func (m *model) compose(ctx context.Context, task Task, w Watcher) (Finding, err
 	if strings.TrimSpace(text) == "" {
 		text = found
 	}
-	return Finding{Agent: Composer, Text: clip(text, MaxReply-1)}, nil
+	return Finding{Agent: Composer, Text: clip(first+text, MaxReply-1)}, nil
 }
 
 // mute is a watcher that leaves the pieces of text out: a router's are for
@@ -321,10 +221,3 @@ type mute struct{ w Watcher }
 
 func (m mute) Thought(general, detail string) { m.w.Thought(general, detail) }
 func (mute) Output(string)                    {}
-
-// object and kind build JSON schemas of tools.
-func object(properties map[string]any, required ...string) map[string]any {
-	return map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
-}
-
-func kind(of, about string) map[string]any { return map[string]any{"type": of, "description": about} }

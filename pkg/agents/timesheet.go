@@ -64,31 +64,57 @@ func (t *timesheet) record(ctx context.Context, task Task, w Watcher) (string, b
 		w.Thought("The hours cannot be recorded as they stand.", err.Error())
 		return err.Error(), false, nil
 	}
-	return recordEntries(ctx, t.hours, task, replacePattern.MatchString(task.Text), entries, w)
+	if replacePattern.MatchString(task.Text) {
+		for i := range entries {
+			entries[i].Replace = true
+		}
+	}
+	return recordEntries(ctx, t.hours, task, entries, w)
 }
 
-func recordEntries(ctx context.Context, h Hours, task Task, replace bool, entries []Entry, w Watcher) (string, bool, error) {
-	var said []string
-	for _, e := range entries {
-		date, err := time.ParseInLocation(dayLayout, e.Day, task.Now.Location())
-		if err != nil {
-			return "", false, fmt.Errorf("read the day of an entry: %w", err)
-		}
-		said = append(said, fmt.Sprintf("%s on %s %s", hoursText(e.Hours), e.Project, dayName(date, task.Now)))
-	}
-	list := strings.Join(said, ", ")
-	verb := "Recorded "
-	if replace {
-		verb = "Set "
-	}
-	w.Thought(fmt.Sprintf("Recording hours; entries: %d.", len(entries)), verb+list+".")
-	err := h.Record(ctx, task.Sender, task.Key, replace, entries)
+// recordEntries records what a message wants recorded, all at once, and says
+// what is recorded for it then, and whether anything is.
+func recordEntries(ctx context.Context, h Hours, task Task, entries []Entry, w Watcher) (string, bool, error) {
+	w.Thought(fmt.Sprintf("Recording hours; entries: %d.", len(entries)), "Recording "+listEntries(entries, task.Now)+".")
+	recorded, err := h.Record(ctx, task.Sender, task.Key, entries)
 	if errors.Is(err, ErrFullDay) {
 		return "That would be more than 24 hours in one day, so nothing was recorded.", false, nil
 	} else if err != nil {
 		return "", false, fmt.Errorf("record hours: %w", err)
 	}
-	return verb + list + ".", true, nil
+	return recordedText(recorded, task.Now), true, nil
+}
+
+// recordedText says what was recorded, what was added first.
+func recordedText(entries []Entry, now time.Time) string {
+	var added, set []Entry
+	for _, e := range entries {
+		if e.Replace {
+			set = append(set, e)
+		} else {
+			added = append(added, e)
+		}
+	}
+	var parts []string
+	if len(added) > 0 {
+		parts = append(parts, "Recorded "+listEntries(added, now)+".")
+	}
+	if len(set) > 0 {
+		parts = append(parts, "Set "+listEntries(set, now)+".")
+	}
+	return strings.Join(parts, " ")
+}
+
+func listEntries(entries []Entry, now time.Time) string {
+	said := make([]string, len(entries))
+	for i, e := range entries {
+		day := e.Day
+		if date, err := time.ParseInLocation(dayLayout, e.Day, now.Location()); err == nil {
+			day = dayName(date, now)
+		}
+		said[i] = fmt.Sprintf("%s on %s %s", hoursText(e.Hours), e.Project, day)
+	}
+	return strings.Join(said, ", ")
 }
 
 func (t *timesheet) report(ctx context.Context, task Task, w Watcher) (string, error) {

@@ -3,6 +3,8 @@ package conversation
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,17 +18,19 @@ import (
 
 // recordScript writes all entries or none, and once for a message.
 var recordScript = redis.NewScript(`
--- KEYS: hours, noted. ARGV: "1" to replace, how long hours and notes are kept
--- in ms, and for each entry its day, project and hours.
--- Returns "full" where a day would have more than 24 hours.
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'noted' end
+-- KEYS: hours, noted. ARGV: how long hours and notes are kept in ms, the note,
+-- and for each entry its day, project, hours and "1" to replace.
+-- Returns "full" where a day would have more than 24 hours, the note where
+-- there is one already, and "" when it has recorded.
+local noted = redis.call('GET', KEYS[2])
+if noted then return noted end
 local hours, all = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do hours[all[i]] = tonumber(all[i + 1]) or 0 end
 local changed, days = {}, {}
-for i = 4, #ARGV, 3 do
+for i = 4, #ARGV, 4 do
 	local field = ARGV[i] .. ' ' .. ARGV[i + 1]
 	local before = hours[field] or 0
-	if ARGV[1] == '1' and not changed[field] then before = 0 end
+	if ARGV[i + 3] == '1' and not changed[field] then before = 0 end
 	hours[field] = before + tonumber(ARGV[i + 2])
 	changed[field], days[ARGV[i]] = true, 0
 end
@@ -40,24 +44,62 @@ end
 for field in pairs(changed) do
 	redis.call('HSET', KEYS[1], field, string.format('%.10g', hours[field]))
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('SET', KEYS[2], '1', 'PX', ARGV[3])
-return 'recorded'`)
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
+return ''`)
 
 var _ agents.Hours = (*Store)(nil)
 
 // Record implements [agents.Hours].
-func (s *Store) Record(ctx context.Context, who message.Address, key string, replace bool, entries []agents.Entry) error {
-	hours := s.key("hours", person(who))
-	args := []any{replace, s.o.KeepHours.Milliseconds(), s.o.KeepMessages.Milliseconds()}
+func (s *Store) Record(ctx context.Context, who message.Address, key string, entries []agents.Entry) ([]agents.Entry, error) {
+	note, err := json.Marshal(entries)
+	if err != nil {
+		return nil, fmt.Errorf("encode entries: %w", err)
+	}
+	args := []any{s.o.KeepHours.Milliseconds(), s.o.KeepMessages.Milliseconds(), note}
 	for _, e := range entries {
-		args = append(args, e.Day, e.Project, strconv.FormatFloat(e.Hours, 'f', -1, 64))
+		args = append(args, e.Day, e.Project, strconv.FormatFloat(e.Hours, 'f', -1, 64), e.Replace)
 	}
-	answer, err := recordScript.Run(ctx, s.client, []string{hours, hours + ":noted:" + key}, args...).Text()
-	if err == nil && answer == "full" {
-		return agents.ErrFullDay
+	hours, noted := s.hoursKeys(who, key)
+	switch answer, err := recordScript.Run(ctx, s.client, []string{hours, noted}, args...).Text(); {
+	case err != nil:
+		return nil, wrap("record hours", err)
+	case answer == "full":
+		return nil, agents.ErrFullDay
+	case answer != "":
+		return readNote(answer, entries)
 	}
-	return wrap("record hours", err)
+	return entries, nil
+}
+
+// Recorded implements [agents.Hours].
+func (s *Store) Recorded(ctx context.Context, who message.Address, key string) ([]agents.Entry, error) {
+	_, noted := s.hoursKeys(who, key)
+	note, err := s.client.Get(ctx, noted).Result()
+	if err == redis.Nil { //nolint:errorlint // the client returns it as it is
+		return nil, nil
+	} else if err != nil {
+		return nil, wrap("read what was recorded", err)
+	}
+	return readNote(note, nil)
+}
+
+func (s *Store) hoursKeys(who message.Address, key string) (hours, noted string) {
+	hours = s.key("hours", person(who))
+	return hours, hours + ":noted:" + key
+}
+
+// readNote returns the entries of a note; otherwise for the note "1", which
+// earlier versions wrote and which does not say.
+func readNote(note string, otherwise []agents.Entry) ([]agents.Entry, error) {
+	if note == "1" {
+		return otherwise, nil
+	}
+	var entries []agents.Entry
+	if err := json.Unmarshal([]byte(note), &entries); err != nil {
+		return nil, fmt.Errorf("read a note of what was recorded: %w", err)
+	}
+	return entries, nil
 }
 
 // Between implements [agents.Hours].

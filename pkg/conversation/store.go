@@ -3,7 +3,7 @@
 // sent and what became of it. Everything is legible in redis-cli:
 //
 //	hours:{PERSON}          hash    "2026-11-24 apollo" -> "7.5"
-//	hours:{PERSON}:noted:K  string  what message K recorded is in the hours
+//	hours:{PERSON}:noted:K  string  what message K recorded, as JSON
 //	memory:{PERSON}         list    the last turns, newest first, as JSON
 //	awaited:{PERSON}        hash    workflow ID -> since when it waits for hours
 //	optout:{PERSON, hashed} string  since when the person wants no messages

@@ -44,17 +44,44 @@ func must(t *testing.T, err error) {
 func TestHours(t *testing.T) {
 	each(t, func(t *testing.T, c redis.UniversalClient, s *conversation.Store) {
 		ctx := t.Context()
-		must(t, s.Record(ctx, ada, "m1", false, []agents.Entry{{Day: "2026-11-24", Project: "apollo", Hours: 7.5}, {Day: "2026-11-23", Project: "deep space", Hours: 2}}))
-		must(t, s.Record(ctx, ada, "m1", false, []agents.Entry{{Day: "2026-11-24", Project: "apollo", Hours: 7.5}})) // a retry
-		must(t, s.Record(ctx, "whatsapp:"+ada, "m2", false, []agents.Entry{{Day: "2026-11-24", Project: "apollo", Hours: 0.25}}))
-		must(t, s.Record(ctx, "+61491570157", "m3", false, []agents.Entry{{Day: "2026-11-24", Project: "secret", Hours: 1}}))
-		must(t, s.Record(ctx, ada, "m4", true, []agents.Entry{{Day: "2026-11-23", Project: "deep space", Hours: 3}}))
-		if err := s.Record(ctx, ada, "m5", false, []agents.Entry{{Day: "2026-11-22", Project: "x", Hours: 1}, {Day: "2026-11-24", Project: "x", Hours: 17}}); !errors.Is(err, agents.ErrFullDay) {
+		record := func(who message.Address, key string, entries ...agents.Entry) []agents.Entry {
+			t.Helper()
+			recorded, err := s.Record(ctx, who, key, entries)
+			must(t, err)
+			return recorded
+		}
+		first := []agents.Entry{{Day: "2026-11-24", Project: "apollo", Hours: 7.5}, {Day: "2026-11-23", Project: "deep space", Hours: 2}}
+		record(ada, "m1", first...)
+		// A retry, which wants something else: what is recorded stays, and is
+		// what it is told.
+		if diff := cmp.Diff(first, record(ada, "m1", agents.Entry{Day: "2026-11-24", Project: "gemini", Hours: 1})); diff != "" {
+			t.Error(diff)
+		}
+		if recorded, err := s.Recorded(ctx, "whatsapp:"+ada, "m1"); err != nil || !cmp.Equal(first, recorded) {
+			t.Errorf("%v, %v", recorded, err)
+		}
+		if recorded, err := s.Recorded(ctx, ada, "m0"); err != nil || recorded != nil {
+			t.Errorf("%v, %v", recorded, err)
+		}
+		record("whatsapp:"+ada, "m2", agents.Entry{Day: "2026-11-24", Project: "apollo", Hours: 0.25})
+		record("+61491570157", "m3", agents.Entry{Day: "2026-11-24", Project: "secret", Hours: 1})
+		// Some are added, and some replace what is there.
+		mixed := []agents.Entry{{Day: "2026-11-23", Project: "deep space", Hours: 3, Replace: true}, {Day: "2026-11-22", Project: "mars", Hours: 1}}
+		record(ada, "m4", mixed...)
+		if _, err := s.Record(ctx, ada, "m5", []agents.Entry{{Day: "2026-11-22", Project: "x", Hours: 1}, {Day: "2026-11-24", Project: "x", Hours: 17}}); !errors.Is(err, agents.ErrFullDay) {
 			t.Errorf("a day of more than 24 hours: %v", err)
+		}
+		if recorded, err := s.Recorded(ctx, ada, "m5"); err != nil || recorded != nil {
+			t.Errorf("what was refused is noted: %v, %v", recorded, err)
+		}
+		// The note of an earlier version does not say what it stands for.
+		must(t, c.Set(ctx, c.Keys(ctx, "*hours:{+61491570156}").Val()[0]+":noted:m6", "1", time.Minute).Err())
+		if diff := cmp.Diff(mixed, record(ada, "m6", mixed...)); diff != "" {
+			t.Error(diff)
 		}
 		got, err := s.Between(ctx, ada, "2026-11-20", "2026-11-24")
 		must(t, err)
-		want := []agents.Entry{{Day: "2026-11-23", Project: "deep space", Hours: 3}, {Day: "2026-11-24", Project: "apollo", Hours: 7.75}}
+		want := []agents.Entry{{Day: "2026-11-22", Project: "mars", Hours: 1}, {Day: "2026-11-23", Project: "deep space", Hours: 3}, {Day: "2026-11-24", Project: "apollo", Hours: 7.75}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
