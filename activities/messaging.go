@@ -31,7 +31,7 @@ type Messaging struct {
 	Team  agents.Team
 	// Carrier sends to telephones; nil: the outbox takes everything.
 	Carrier Messenger
-	// Zone is where the people are; nil is UTC.
+	// Zone is where people are of whom no reminder has said it; nil is UTC.
 	Zone *time.Location
 	// Workdays are the days of the week that owe hours; nil: Monday to Friday.
 	Workdays []time.Weekday
@@ -60,8 +60,10 @@ const (
 type Recalled struct {
 	OptedOut bool          `json:"opted_out,omitempty"`
 	Memory   []agents.Turn `json:"memory,omitempty"`
-	// Now is when the message came, in the person's time zone.
-	Now time.Time `json:"now"`
+	// Now is when the message came, in the person's time zone, which Zone
+	// names; "" is the worker's.
+	Now  time.Time `json:"now"`
+	Zone string    `json:"zone,omitempty"`
 	// Awaiting are the workflows that wait for the person's hours.
 	Awaiting []string `json:"awaiting,omitempty"`
 }
@@ -71,8 +73,12 @@ const recalled = 6
 
 // Recall returns what is known of who wrote a message.
 func (m *Messaging) Recall(ctx context.Context, in message.Inbound) (Recalled, error) {
-	r := Recalled{Now: in.ReceivedAt.In(m.zone())}
+	var r Recalled
 	var err error
+	if r.Zone, err = m.Store.Zone(ctx, in.From); err != nil {
+		return r, err
+	}
+	r.Now = in.ReceivedAt.In(m.zone(r.Zone))
 	if r.OptedOut, err = m.Store.OptedOut(ctx, in.From); err != nil {
 		return r, err
 	}
@@ -85,7 +91,14 @@ func (m *Messaging) Recall(ctx context.Context, in message.Inbound) (Recalled, e
 	return r, err
 }
 
-func (m *Messaging) zone() *time.Location {
+// zone returns the named time zone, or where it has no name, or one that is
+// not known any more, the worker's.
+func (m *Messaging) zone(name string) *time.Location {
+	if name != "" {
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone
+		}
+	}
 	if m.Zone == nil {
 		return time.UTC
 	}
@@ -104,8 +117,7 @@ func (m *Messaging) RunAgent(ctx context.Context, in AgentInput) (agents.Finding
 	if !ok {
 		return agents.Finding{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("there is no agent %q", in.Agent), NoSuchAgent, nil)
 	}
-	// JSON does not carry the name of a time zone, only its offset.
-	in.Task.Now = in.Task.Now.In(m.zone())
+	in.Task.Now = in.Task.Now.In(m.zone(in.Task.Zone))
 	p := reporter.Activity(ctx)
 	w := &shown{a: p, step: p.Step(""), show: m.ShowText}
 	f, err := agent.Run(ctx, in.Task, w)
@@ -201,14 +213,17 @@ type Due struct {
 	OptedOut bool    `json:"opted_out,omitempty"`
 }
 
-// DueHours returns how many hours a person owes. Days that are no workdays
-// owe nothing.
+// DueHours returns how many hours a person owes, and notes the person's time
+// zone. Days that are no workdays owe nothing.
 func (m *Messaging) DueHours(ctx context.Context, in DueInput) (Due, error) {
-	zone := m.zone()
+	zone := m.zone("")
 	if in.Zone != "" {
 		var err error
 		if zone, err = time.LoadLocation(in.Zone); err != nil {
 			return Due{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("%q is no time zone such as Australia/Sydney", in.Zone), "BadTimeZone", nil)
+		}
+		if err := m.Store.KeepZone(ctx, in.Who, in.Zone); err != nil {
+			return Due{}, err
 		}
 	}
 	day := in.At.In(zone)

@@ -78,7 +78,8 @@ func (c *conversation) answer(ctx workflow.Context) error {
 		return nil
 	}
 	task := agents.Task{
-		Sender: in.From, Key: workflow.GetInfo(ctx).WorkflowExecution.ID, Text: in.Text, Now: known.Now, Memory: known.Memory,
+		Sender: in.From, Key: workflow.GetInfo(ctx).WorkflowExecution.ID, Text: in.Text,
+		Now: known.Now, Zone: known.Zone, Memory: known.Memory,
 	}
 	p.Percent(10)
 	if err := c.think(ctx, task, known.Awaiting); err != nil {

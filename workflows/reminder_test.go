@@ -43,24 +43,39 @@ func TestReminderEscalates(t *testing.T) {
 	}
 }
 
-// An answer by SMS ends the reminder at once.
-func TestReminderIsAnswered(t *testing.T) {
-	o := newOffice(t, func(o *office) {
-		location, err := time.LoadLocation(zone)
+// elsewhere is a time zone in which it is another day than in UTC now.
+func elsewhere(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"Pacific/Kiritimati", "Pacific/Pago_Pago"} {
+		location, err := time.LoadLocation(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.m.Zone = location
-	})
+		if now := time.Now(); now.In(location).Day() != now.UTC().Day() {
+			return name
+		}
+	}
+	t.Fatal("14 hours ahead and 11 behind it is the same day")
+	return ""
+}
+
+// An answer by SMS ends the reminder at once: "today" is the day where the
+// person is, of whom the reminder knows it, not where the worker is.
+func TestReminderIsAnswered(t *testing.T) {
+	zone := elsewhere(t)
+	o := newOffice(t, nil)
 	run := o.start(message.ReminderWorkflow, "reminder-"+testenv.Prefix(t), message.ReminderInput{
 		Channel: message.ChannelSMS, To: ada, TimeZone: zone, Wait: time.Hour,
 	})
 	eventually(t, "reminder", func() bool { return len(o.sent()) == 1 })
 	o.ask("log 3h on apollo") // not all of it
-	o.ask("log 5h on apollo")
+	o.ask("log 5h on apollo today")
 	var got workflows.ReminderResult
 	if err := o.get(run, &got); err != nil || got.Outcome != workflows.Answered || got.Reminders != 1 {
-		t.Errorf("%+v, %v", got, err)
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if got := o.ask("how many hours today?"); got.Reply != "You have 8 h today: apollo 8 h." {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // Messages are the settings of the messaging application on a worker.
 type Messages struct {
 	ShowText     bool          `name:"show-text" from:"RUNCAST_SHOW_TEXT" help:"Show in progress what people write and are answered. Without it only how long texts are."`
-	TimeZone     string        `name:"time-zone" from:"RUNCAST_TIME_ZONE" default:"UTC" help:"Where the people are, such as Australia/Sydney: what \"yesterday\" and \"5pm\" mean."`
+	TimeZone     string        `name:"time-zone" from:"RUNCAST_TIME_ZONE" default:"UTC" help:"Where people are whose reminders do not say it, such as Australia/Sydney: what \"yesterday\" and \"5pm\" mean."`
 	Workdays     []string      `name:"workdays" from:"RUNCAST_WORKDAYS" default:"mon,tue,wed,thu,fri" help:"The days of the week that owe hours, of sun, mon, tue, wed, thu, fri and sat: on others nobody is reminded."`
 	KeepMessages time.Duration `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long messages and what was said are kept."`
 	KeepHours    time.Duration `name:"keep-hours" from:"RUNCAST_KEEP_HOURS" default:"17520h" help:"How long a person's hours are kept after the last change."`

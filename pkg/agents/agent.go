@@ -62,8 +62,10 @@ type Task struct {
 	// Text is what the person wrote. It is material, never an instruction
 	// about whom to act for.
 	Text string `json:"text"`
-	// Now is when the message came, in the person's time zone.
-	Now time.Time `json:"now"`
+	// Now is when the message came, in the person's time zone. JSON does not
+	// carry that zone's name; Zone does, and "" is the worker's.
+	Now  time.Time `json:"now"`
+	Zone string    `json:"zone,omitempty"`
 	// Memory is what was said before, oldest first.
 	Memory []Turn `json:"memory,omitempty"`
 	// Findings are the specialists', for the composer.

@@ -5,6 +5,7 @@
 //	hours:{PERSON}          hash    "2026-11-24 apollo" -> "7.5"
 //	hours:{PERSON}:noted:K  string  what message K recorded, as JSON
 //	memory:{PERSON}         list    the last turns, newest first, as JSON
+//	person:{PERSON}         hash    "time_zone" -> "Australia/Sydney"
 //	awaited:{PERSON}        hash    workflow ID -> since when it waits for hours
 //	optout:{PERSON, hashed} string  since when the person wants no messages
 //	intent:{KEY}            hash    one message that is to be sent once
@@ -107,6 +108,26 @@ func (s *Store) OptIn(ctx context.Context, who message.Address) (bool, error) {
 func (s *Store) OptedOut(ctx context.Context, who message.Address) (bool, error) {
 	n, err := s.client.Exists(ctx, s.optOut(who)).Result()
 	return n > 0, wrap("look for an opt-out", err)
+}
+
+// KeepZone notes in which time zone the person is.
+func (s *Store) KeepZone(ctx context.Context, who message.Address, zone string) error {
+	key := s.key("person", person(who))
+	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.HSet(ctx, key, "time_zone", zone)
+		p.PExpire(ctx, key, s.o.KeepHours)
+		return nil
+	})
+	return wrap("note a time zone", err)
+}
+
+// Zone returns the time zone in which the person is; "" is not known.
+func (s *Store) Zone(ctx context.Context, who message.Address) (string, error) {
+	zone, err := s.client.HGet(ctx, s.key("person", person(who)), "time_zone").Result()
+	if err == redis.Nil { //nolint:errorlint // the client returns it as it is
+		return "", nil
+	}
+	return zone, wrap("read a time zone", err)
 }
 
 // turn is a turn as it is kept, with the message that it answers.

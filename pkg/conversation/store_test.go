@@ -233,3 +233,20 @@ func TestAwait(t *testing.T) {
 		}
 	})
 }
+
+func TestZone(t *testing.T) {
+	each(t, func(t *testing.T, c redis.UniversalClient, s *conversation.Store) {
+		ctx := t.Context()
+		if zone, err := s.Zone(ctx, ada); err != nil || zone != "" {
+			t.Errorf("%q, %v", zone, err)
+		}
+		must(t, s.KeepZone(ctx, ada, "Australia/Sydney"))
+		must(t, s.KeepZone(ctx, "whatsapp:"+ada, "Australia/Perth"))
+		if zone, err := s.Zone(ctx, ada); err != nil || zone != "Australia/Perth" {
+			t.Errorf("%q, %v", zone, err)
+		}
+		if ttl := c.TTL(ctx, c.Keys(ctx, "*person:{*").Val()[0]).Val(); ttl <= 0 {
+			t.Errorf("it is kept for %v", ttl)
+		}
+	})
+}

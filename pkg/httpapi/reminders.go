@@ -36,7 +36,7 @@ type person struct {
 	// the channel.
 	To   string `json:"to"`
 	Name string `json:"name,omitempty"`
-	// TimeZone is an IANA name; "" is UTC, or the schedule's.
+	// TimeZone is an IANA name; "" is the schedule's, or else the worker's.
 	TimeZone string `json:"time_zone,omitempty"`
 	// Hours is what a working day owes; 0 is 8.
 	Hours float64 `json:"hours,omitempty"`

@@ -259,3 +259,26 @@ func eventually(t *testing.T, what string, so func() bool) {
 		}
 	}
 }
+
+// A schedule that named no time zone is given one: its people move with it,
+// but for those with one of their own.
+func TestDailyZoneComesLater(t *testing.T) {
+	temporal := testenv.Temporal(t)
+	s := newAPI(t, temporal, withTwilio(t))
+	id := name(t)
+	path := "/v1/reminders/daily/" + id
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		_ = temporal.ScheduleClient().GetHandle(ctx, "daily-"+id).Delete(ctx)
+	})
+	a := call(t, s, "POST", "/v1/reminders/daily", `{"id":"`+id+`","times":["17:00"],"users":[{"to":"+61491570156"},{"to":"+61491570157","time_zone":"Australia/Perth"}]}`)
+	if a.StatusCode != 201 || a.body["time_zone"] != "UTC" {
+		t.Fatalf("got %d %s", a.StatusCode, a.text)
+	}
+	a = call(t, s, "PATCH", path, `{"time_zone":"Australia/Sydney"}`)
+	for _, want := range []string{`"to":"+61•••••0156","time_zone":"Australia/Sydney"`, `"to":"+61•••••0157","time_zone":"Australia/Perth"`} {
+		if a.StatusCode != 200 || !strings.Contains(a.text, want) {
+			t.Errorf("%s is not in %d %s", want, a.StatusCode, a.text)
+		}
+	}
+}

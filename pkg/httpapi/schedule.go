@@ -72,7 +72,8 @@ func (c change) apply(a *api, s *client.Schedule, callback string) error {
 		in = changed
 	} else if c.TimeZone != nil {
 		for i := range in.Users {
-			if in.Users[i].TimeZone == zoneBefore { // those with one of their own keep it
+			// Those with one of their own keep it.
+			if before := in.Users[i].TimeZone; before == zoneBefore || before == "" {
 				in.Users[i].TimeZone = p.TimeZone
 			}
 		}

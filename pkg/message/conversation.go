@@ -65,7 +65,7 @@ type ReminderInput struct {
 	From Address `json:"from,omitempty"`
 	// Name is how the person is spoken to; "" is not at all.
 	Name string `json:"name,omitempty"`
-	// TimeZone is the person's, an IANA name; "" is UTC.
+	// TimeZone is the person's, an IANA name; "" is the worker's.
 	TimeZone string `json:"time_zone,omitempty"`
 	// Hours is what a working day owes; 0 is 8.
 	Hours float64 `json:"hours,omitempty"`
