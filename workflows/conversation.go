@@ -248,7 +248,7 @@ func (c *conversation) deliver(ctx workflow.Context) error {
 	c.settled = true
 	p.Message("Sending the reply.")
 	out := c.out(c.result.Reply)
-	out.Key, out.StatusCallback = intentKey(ctx, 1), callback(ctx, out.StatusCallback)
+	out.Key, out.StatusCallback = messageKey(ctx), callback(ctx, out.StatusCallback)
 	receipt, err := send(ctx, "Send", out)
 	if err != nil {
 		return err

@@ -1,10 +1,12 @@
 package workflows_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,12 +47,14 @@ func TestConversation(t *testing.T) {
 	}
 
 	events := o.events(run.GetID())
-	var steps []string
+	var begun, steps []string
 	outputs := map[string]string{}
 	for _, e := range events {
 		switch e.Type {
 		case progress.TypeStep:
-			if e.Status.IsTerminal() {
+			if e.Status == progress.StatusRunning {
+				begun = append(begun, e.Step)
+			} else if e.Status.IsTerminal() {
 				steps = append(steps, e.Step+" "+string(e.Status))
 			}
 		case progress.TypeOutput:
@@ -58,8 +62,8 @@ func TestConversation(t *testing.T) {
 		}
 	}
 	for _, step := range []string{"Recall", "Router", "Timesheet agent", "Schedule agent", "Composer", "Remember", "Send", "Delivery"} {
-		if !slices.Contains(steps, step+" completed") {
-			t.Errorf("step %s did not complete; %q did", step, steps)
+		if !slices.Contains(steps, step+" completed") || step != "Delivery" && !slices.Contains(begun, step) {
+			t.Errorf("step %s did not begin or complete; %q began, %q did", step, begun, steps)
 		}
 	}
 	if outputs["Composer"] != result.Reply || !strings.HasPrefix(outputs["Timesheet agent"], "Recorded") {
@@ -112,26 +116,64 @@ func TestConversationRemembers(t *testing.T) {
 	}
 }
 
+// STOP, START and HELP count on both channels; a STOP on one is one on the
+// other, since it is the same number.
 func TestStopStartHelp(t *testing.T) {
+	for channel, prefix := range map[message.Channel]message.Address{message.ChannelSMS: "", message.ChannelWhatsApp: "whatsapp:"} {
+		t.Run(string(channel), func(t *testing.T) {
+			c := &carrier{}
+			o := newOffice(t, func(o *office) { o.m.Carrier = c })
+			ask := func(text string) message.ConversationResult {
+				t.Helper()
+				in := o.inbound(text)
+				in.Message.Channel, in.Message.From, in.Message.To = channel, prefix+ada, prefix+ours
+				before := c.count()
+				var result message.ConversationResult
+				if err := o.get(o.converse(in), &result); err != nil {
+					t.Fatal(err)
+				}
+				if sent := c.taken[before:]; result.Sent != (len(sent) == 1) || result.Sent && (sent[0].To != prefix+ada || sent[0].From != prefix+ours || sent[0].Channel != channel) {
+					t.Errorf("%q: sent %v", text, sent)
+				}
+				return result
+			}
+			if got := ask(" Stop. "); got.Sent || got.Reply != "" {
+				t.Errorf("STOP is answered: %+v", got)
+			}
+			if got := ask("how many hours today?"); got.Sent || got.Reply != "" {
+				t.Errorf("a message after STOP is answered: %+v", got)
+			}
+			if gone, err := o.store.OptedOut(t.Context(), ada); err != nil || !gone {
+				t.Errorf("the number has not opted out: %v", err)
+			}
+			if got := ask("Yes!"); !got.Sent || got.Reply != agents.Again {
+				t.Errorf("YES after STOP: %+v", got)
+			}
+			ask("stopall")
+			if got := ask("START"); !got.Sent || got.Reply != agents.Again {
+				t.Errorf("START: %+v", got)
+			}
+			if got := ask("help"); !got.Sent || got.Reply != agents.Help {
+				t.Errorf("HELP: %+v", got)
+			}
+			if got := ask("stop the clock"); !got.Sent {
+				t.Errorf("a sentence is no command: %+v", got)
+			}
+		})
+	}
+}
+
+// A reply to STOP is nothing that who waits could claim.
+func TestStopIsNotClaimed(t *testing.T) {
 	o := newOffice(t, nil)
-	if got := o.ask(" Stop. "); got.Sent || got.Reply != "" {
-		t.Errorf("STOP is answered: %+v", got)
+	in := o.inbound("STOP")
+	in.Message.Channel, in.Message.From, in.Wait = message.ChannelWhatsApp, "whatsapp:"+ada, 20*time.Second
+	run := o.converse(in)
+	if claim, err := o.claim(run.GetID()); err == nil && claim.Claimed {
+		t.Errorf("%+v", claim)
 	}
-	if got := o.ask("how many hours today?"); got.Sent || got.Reply != "" {
-		t.Errorf("a message after STOP is answered: %+v", got)
-	}
-	if got := o.ask("Yes!"); !got.Sent || got.Reply != agents.Again {
-		t.Errorf("YES after STOP: %+v", got)
-	}
-	o.ask("stopall")
-	if got := o.ask("START"); !got.Sent || got.Reply != agents.Again {
-		t.Errorf("START: %+v", got)
-	}
-	if got := o.ask("help"); !got.Sent || got.Reply != agents.Help {
-		t.Errorf("HELP: %+v", got)
-	}
-	if got := o.ask("stop the clock"); !got.Sent {
-		t.Errorf("a sentence is no command: %+v", got)
+	if err := o.get(run, nil); err != nil || len(o.sent()) != 0 {
+		t.Errorf("%v, %q", err, o.sent())
 	}
 }
 
@@ -279,5 +321,35 @@ func TestRemindMe(t *testing.T) {
 	}
 	if got := o.sent(); !slices.Equal(got, []string{"Reminder: stretch"}) {
 		t.Errorf("sent %q", got)
+	}
+}
+
+// together are agents that each wait until as many are at work.
+type together struct {
+	agents.Agent
+	all *sync.WaitGroup
+}
+
+func (g together) Run(ctx context.Context, task agents.Task, w agents.Watcher) (agents.Finding, error) {
+	g.all.Done()
+	g.all.Wait()
+	return g.Agent.Run(ctx, task, w)
+}
+
+// The specialists work at the same time: here, none of them ends before all
+// have begun.
+func TestSpecialistsWorkInParallel(t *testing.T) {
+	o := newOffice(t, func(o *office) {
+		var all sync.WaitGroup
+		all.Add(3)
+		for _, name := range agents.Specialists() {
+			o.m.Team[name] = together{o.m.Team[name], &all}
+		}
+	})
+	got := o.ask("log 8h on apollo. How is overtime compensated? Remind me at 5pm")
+	for _, want := range []string{"Recorded 8 h on apollo today.", "overtime.md", "I will remind you"} {
+		if !strings.Contains(got.Reply, want) {
+			t.Errorf("%q is not in %q", want, got.Reply)
+		}
 	}
 }

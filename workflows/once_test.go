@@ -1,10 +1,13 @@
 package workflows_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/message"
+	"github.com/runcast/runcast/workflows"
 )
 
 // No answer came, but the carrier had taken the message: it is looked up, and
@@ -68,5 +71,64 @@ func TestUnknownOutcomeOfTheSameText(t *testing.T) {
 				t.Errorf("%d messages; %+v, %+v", c.count(), first, second)
 			}
 		})
+	}
+}
+
+// A message comes again after Temporal has forgotten its run, since the
+// retention of the namespace is over. Nothing forbids another run then, as
+// nothing does here; but nothing is sent, recorded or set twice.
+func TestMessageComesAgainAfterRetention(t *testing.T) {
+	o := newOffice(t, nil)
+	in := o.inbound("log 8h on apollo and remind me in 2 hours to stretch")
+	first := ""
+	for range 2 {
+		run := o.converse(in)
+		var result message.ConversationResult
+		if err := o.get(run, &result); err != nil || !result.Sent || !strings.HasPrefix(result.Reply, "Recorded 8 h on apollo today.\n") || run.GetRunID() == first {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		first = run.GetRunID()
+		if err := o.client.TerminateWorkflow(t.Context(), run.GetID()+"-remind-1", "", "the test is over"); err != nil {
+			t.Errorf("there is no reminder: %v", err)
+		}
+	}
+	if got := o.sent(); len(got) != 1 {
+		t.Errorf("sent %q", got)
+	}
+	today := time.Now().UTC().Format(time.DateOnly)
+	if got, err := o.store.Between(t.Context(), ada, today, today); err != nil || len(got) != 1 || got[0].Hours != 8 {
+		t.Errorf("hours = %+v, %v", got, err)
+	}
+	if turns, err := o.store.Memory(t.Context(), ada); err != nil || len(turns) != 1 {
+		t.Errorf("memory = %+v, %v", turns, err)
+	}
+}
+
+// A reminder that was set by such a message is sent once, too.
+func TestReminderComesAgainAfterRetention(t *testing.T) {
+	o := newOffice(t, nil)
+	in := workflows.RemindMeInput{At: time.Now(), Text: "stretch", Message: message.Outgoing{Channel: message.ChannelSMS, To: ada}}
+	for range 2 {
+		if err := o.get(o.start(workflows.RemindMeName, o.queue+"-remind-1", in), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := o.sent(); len(got) != 1 {
+		t.Errorf("sent %q", got)
+	}
+}
+
+// A reminder of hours is another one each day, under the same ID.
+func TestReminderOfAnotherDay(t *testing.T) {
+	o := newOffice(t, nil)
+	id := "reminder-" + testenv.Prefix(t)
+	for range 2 {
+		in := message.ReminderInput{Channel: message.ChannelSMS, To: ada, Wait: 10 * time.Millisecond, Reminders: 1}
+		if err := o.get(o.start(message.ReminderWorkflow, id, in), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := o.sent(); len(got) != 2 {
+		t.Errorf("sent %q", got)
 	}
 }

@@ -51,11 +51,20 @@ func sending(ctx workflow.Context, summary string) workflow.Context {
 	})
 }
 
-// intentKey returns the key of the nth message of this chain of runs: the
-// same for a run that was reset.
+// messageKey returns the key of the one message that a run sends whose ID is
+// used for one message that came in. Whoever starts it again after Temporal
+// has forgotten the first run gets no second reply, as long as intents are
+// kept.
+func messageKey(ctx workflow.Context) string {
+	return workflow.GetInfo(ctx).WorkflowExecution.ID + "/1"
+}
+
+// intentKey returns the key of the nth message of this chain of runs, whose
+// ID may be used again: the same for a run that was reset.
 func intentKey(ctx workflow.Context, n int) string {
 	info := workflow.GetInfo(ctx)
-	return fmt.Sprintf("%s/%.8s/%d", info.WorkflowExecution.ID, info.FirstRunID, n)
+	// All of it: the first digits of a run ID are the time, of a minute.
+	return fmt.Sprintf("%s/%s/%d", info.WorkflowExecution.ID, info.FirstRunID, n)
 }
 
 // send sends a message once.

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
+
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/agents"
 	"github.com/runcast/runcast/pkg/message"
@@ -137,10 +140,49 @@ func TestDaily(t *testing.T) {
 		t.Errorf("%+v", got.Skipped[0])
 	}
 	described, err := o.client.DescribeWorkflowExecution(t.Context(), id, "")
-	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == first {
-		t.Errorf("it did not continue as new: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := described.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+	if last == first {
+		t.Error("it did not continue as new")
+	}
+	for _, runID := range []string{first, last} {
+		if children, most := o.children(id, runID); children != 100 || most > in.Parallel || most < 2 {
+			t.Errorf("a run had %d children, %d of them at once", children, most)
+		}
 	}
 	for n := range 200 {
 		_ = o.client.TerminateWorkflow(t.Context(), fmt.Sprintf("%s-%d", id, n+1), "", "the test is over") // some have ended
 	}
+}
+
+// children returns how many people a run of the daily reminders has reminded,
+// and how many at once: from the start of each until its outcome is known.
+func (o *office) children(id, runID string) (all, most int) {
+	o.t.Helper()
+	busy := map[string]bool{}
+	history := o.client.GetWorkflowHistory(o.t.Context(), id, runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for history.HasNext() {
+		e, err := history.Next()
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if a := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); a != nil {
+			all++
+			busy[a.WorkflowId] = true
+			most = max(most, len(busy))
+		}
+		if a := e.GetWorkflowExecutionSignaledEventAttributes(); a != nil {
+			var s struct{ Workflow string }
+			if err := converter.GetDefaultDataConverter().FromPayloads(a.Input, &s); err != nil {
+				o.t.Fatal(err)
+			}
+			delete(busy, s.Workflow)
+		}
+		if a := e.GetChildWorkflowExecutionFailedEventAttributes(); a != nil {
+			delete(busy, a.WorkflowExecution.WorkflowId)
+		}
+	}
+	return all, most
 }

@@ -34,7 +34,7 @@ func RemindMeWorkflow(ctx workflow.Context, in RemindMeInput) (message.Receipt, 
 	if in.Text != "" {
 		out.Text = "Reminder: " + in.Text
 	}
-	out.Key, out.StatusCallback = intentKey(ctx, 1), callback(ctx, out.StatusCallback)
+	out.Key, out.StatusCallback = messageKey(ctx), callback(ctx, out.StatusCallback)
 	receipt, err := send(ctx, "Send", out)
 	if err != nil {
 		return receipt, err

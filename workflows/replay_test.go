@@ -2,8 +2,13 @@ package workflows_test
 
 import (
 	"flag"
+	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +16,8 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -105,23 +112,94 @@ func TestReplay(t *testing.T) {
 	for _, file := range files {
 		for name, plugins := range map[string][]worker.Plugin{"without": nil, "with": {reporter.New(nil, nil)}} {
 			t.Run(filepath.Base(file)+" "+name+" plugin", func(t *testing.T) {
-				replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Plugins: plugins})
-				if err != nil {
-					t.Fatal(err)
-				}
-				for name, w := range all {
-					replayer.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
-				}
-				h := load(t, file)
-				// The IDs of children and messages are made from the run's.
-				started := h.Events[0].GetWorkflowExecutionStartedEventAttributes()
-				err = replayer.ReplayWorkflowHistoryWithOptions(nil, h, worker.ReplayWorkflowHistoryOptions{
-					OriginalExecution: workflow.Execution{ID: started.WorkflowId, RunID: started.OriginalExecutionRunId},
-				})
-				if err != nil {
+				if err := replay(t, load(t, file), plugins, all); err != nil {
 					t.Error(err)
 				}
 			})
+		}
+	}
+}
+
+func replay(t *testing.T, h *historypb.History, plugins []worker.Plugin, code map[string]any) error {
+	t.Helper()
+	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Plugins: plugins})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range code {
+		replayer.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
+	}
+	// The IDs of children and messages are made from the run's.
+	started := h.Events[0].GetWorkflowExecutionStartedEventAttributes()
+	logger := sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)) // it says again what the error says
+	return replayer.ReplayWorkflowHistoryWithOptions(logger, h, worker.ReplayWorkflowHistoryOptions{
+		OriginalExecution: workflow.Execution{ID: started.WorkflowId, RunID: started.OriginalExecutionRunId},
+	})
+}
+
+// Every workflow has a history, and none of them survives a change that a run
+// under way would not: here, that a workflow does one thing more at first, or
+// leaves out all that it did.
+func TestReplayNoticesChanges(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := maps.Clone(all)
+	for _, file := range files {
+		h := load(t, file)
+		name := h.Events[0].GetWorkflowExecutionStartedEventAttributes().WorkflowType.Name
+		delete(missing, name)
+		for what, changed := range map[string]any{
+			"does more": doesMore(all[name]),
+			"does less": func(workflow.Context, converter.EncodedValue) error { return nil },
+		} {
+			// TMPRL1100 is Temporal's name of a replay that goes another way.
+			if err := replay(t, h, nil, map[string]any{name: changed}); err == nil || !strings.Contains(err.Error(), "TMPRL1100") {
+				t.Errorf("%s: %s: the replay says %v", filepath.Base(file), what, err)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("there is no history of %v", slices.Collect(maps.Keys(missing)))
+	}
+}
+
+// doesMore is a workflow that is changed to run an activity before it begins.
+func doesMore(w any) any {
+	f := reflect.ValueOf(w)
+	return reflect.MakeFunc(f.Type(), func(args []reflect.Value) []reflect.Value {
+		ctx := workflow.WithActivityOptions(args[0].Interface().(workflow.Context), workflow.ActivityOptions{StartToCloseTimeout: time.Second})
+		workflow.ExecuteActivity(ctx, "SomethingNew")
+		return f.Call(args)
+	}).Interface()
+}
+
+// Each activity of each workflow says itself how long it may take, in all
+// and in each attempt, and how it is tried again.
+func TestActivitiesHaveTimeouts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, file := range files {
+		for _, event := range load(t, file).Events {
+			a := event.GetActivityTaskScheduledEventAttributes()
+			if a == nil {
+				continue
+			}
+			name := a.ActivityType.Name
+			seen[name] = true
+			whole, attempt := a.ScheduleToCloseTimeout.AsDuration(), a.StartToCloseTimeout.AsDuration()
+			if messaging := !strings.HasPrefix(filepath.Base(file), "progressive"); messaging && (whole <= 0 || whole > time.Hour || attempt >= whole) || attempt <= 0 || a.RetryPolicy.GetInitialInterval().AsDuration() <= 0 {
+				t.Errorf("%s: %s: %v in all, %v an attempt, %v", filepath.Base(file), name, whole, attempt, a.RetryPolicy)
+			}
+		}
+	}
+	for _, name := range []string{"Recall", "RunAgent", "Remember", "OptOut", "Send", "KeepStatus", "DueHours", "AwaitNoMore"} {
+		if !seen[name] {
+			t.Errorf("no history has the activity %s", name)
 		}
 	}
 }

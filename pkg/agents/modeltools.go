@@ -46,8 +46,9 @@ func (m *model) timesheet(ctx context.Context, task Task, w Watcher) (Finding, e
 		}
 		f.Done = append(f.Done, text)
 	}
+	_, own := splitReminder(task.Text)
 	switch {
-	case len(f.Done) == 0 && records(task.Text):
+	case len(f.Done) == 0 && records(own):
 		f.Done, f.Text = []string{"Nothing was recorded."}, text
 	case len(f.Done) == 0:
 		f.Text = text

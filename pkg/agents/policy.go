@@ -121,7 +121,7 @@ var commonWords = func() map[string]bool {
 	m := make(map[string]bool)
 	for w := range strings.FieldsSeq(`a an the is are am be was were do does did i me my we our you your it its this that these those of on in at to for from by with
 		and or not no can could may might must shall should will would what when where who whom which why how much many long often there if then than have has had get got
-		need please tell about as so any some one up out us per hour hours work working worked time`) {
+		need please left tell about as so any some one up out us per hour hours work working worked time`) {
 		m[w] = true
 	}
 	return m

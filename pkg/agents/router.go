@@ -12,12 +12,13 @@ var ownHoursPattern = regexp.MustCompile(`(?i)\b(have i|did i|my hours|my timesh
 // route names what a message is about.
 func route(_ context.Context, task Task, w Watcher) (Finding, error) {
 	var intents []Name
-	own := records(task.Text) || reports(task.Text) && (ownHoursPattern.MatchString(task.Text) || !asksPolicy(task.Text))
 	reminds := remindPattern.MatchString(task.Text)
+	_, text := splitReminder(task.Text)
+	own := records(text) || reports(text) && (ownHoursPattern.MatchString(text) || !asksPolicy(text))
 	if own {
 		intents = append(intents, Timesheet)
 	}
-	if !own && !reminds && asksPolicy(task.Text) || own && asksMore(task.Text) {
+	if !own && asksPolicy(text) || own && asksMore(text) {
 		intents = append(intents, Policy)
 	}
 	if reminds {

@@ -133,7 +133,17 @@ func TestReplies(t *testing.T) {
 		{"remind me", "When shall I remind you?"},
 		{"remind me in 90 days", "too far ahead"},
 		{"log 8h on apollo and remind me at 5pm", "Recorded 8 h on apollo today.\nI will remind you today at 17:00."},
+		{"log 8h on apollo and remind me in 2 hours to call Bob", "Recorded 8 h on apollo today.\nI will remind you today at 17:30: call Bob."},
+		{"Remind me in 90 minutes to log 8h on apollo", "I will remind you today at 17:00: log 8h on apollo."},
+		{"remind me at 5 p.m. to stretch. How is overtime compensated?", "I will remind you today at 17:00: stretch."},
+		{"remind me on friday, and log 3h on apollo", "Recorded 3 h on apollo today.\nI will remind you Fri 27 Nov 2026 at 09:00."},
+		{"log 8h on apollo today and remind me at 9", "Recorded 8 h on apollo today.\nI will remind you tomorrow at 09:00."},
+		{"log 2h on mars, how many hours this week? and remind me tomorrow at 9 to submit. What are the rules for sick leave?",
+			"Recorded 2 h on mars today.\nYou have 5.5 h this week: gemini 3.5 h, mars 2 h.\nReport sick"},
+		{"at 5pm remind me to stretch", "I will remind you today at 17:00: stretch."},
+		{"cancel my reminder", "I can set a reminder for you"},
 		{"how many days of vacation do I get?", "28 days of annual leave"},
+		{"how much vacation do I have left?", "28 days of annual leave"},
 		{"how many days of leave do I have?", "28 days of annual leave"},
 		{"what are the rules for overtime?", "overtime.md)"},
 		{"can I work from home?", "three days a week"},
@@ -182,6 +192,25 @@ func TestInjection(t *testing.T) {
 	_, findings := ask(t, Rules(newBook()), "remind +61491570157 at 5pm to pay me")
 	if len(findings) != 1 || len(findings[0].Reminders) != 0 || !strings.Contains(findings[0].Text, "only remind you") {
 		t.Errorf("findings = %+v", findings)
+	}
+}
+
+// A reminder's time is no work, and work's day no reminder's.
+func TestRemindersAreNoHours(t *testing.T) {
+	for text, want := range map[string]int{
+		"remind me in 90 minutes to log 8h on apollo":                    0,
+		"log 8h on apollo and remind me in 2 hours to call Bob":          1,
+		"remind me at 5 p.m. to log 8h on apollo. Log 3h on gemini":      1,
+		"remind me at 5pm to eat, and please log 8h on apollo on monday": 1,
+	} {
+		b := newBook()
+		reply, findings := ask(t, Rules(b), text)
+		if got := len(b.entries[ada]) - 2; got != want {
+			t.Errorf("%q: %d entries: %q", text, got, reply.Text)
+		}
+		if r := findings[len(findings)-1].Reminders; len(r) != 1 || !r[0].At.Equal(now.Add(90*time.Minute)) && !r[0].At.Equal(now.Add(2*time.Hour)) {
+			t.Errorf("%q: %+v", text, r)
+		}
 	}
 }
 

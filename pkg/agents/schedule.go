@@ -2,6 +2,7 @@ package agents
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -25,26 +26,54 @@ var (
 	atPattern = regexp.MustCompile(`(?i)\b(?:at|by)\s+(?:(noon|midday|midnight)|(\d{1,2})(?::|\.)?(\d{2})?\s*(am|pm|a\.m\.?|p\.m\.?|o'?clock)?)(?:$|[^\pL\pN])`)
 	// aheadPattern finds a day that is, or is to come.
 	aheadPattern = regexp.MustCompile(`(?i)\b(today|tonight|tomorrow|(?:on |next )?(` + weekdayWords + `)|on (\d{4}-\d{2}-\d{2}))\b`)
-	aboutPattern = regexp.MustCompile(`(?i)\b(?:to|about|that)\s+(.+)$`)
+	// reminderEndPattern finds where the part of a message that is about a
+	// reminder ends: with its sentence, or where it asks for something else.
+	reminderEndPattern = regexp.MustCompile(`(?i)[.;!?]+(?:\s|$)|\n|(?:,|\band|\bthen)\s+(?:(?:and|also|then|please)\s+)*(?:log|add|book|record|enter|track|how|what|show)\b`)
+	aboutPattern       = regexp.MustCompile(`(?i)\b(?:to|about|that)\s+(.+)$`)
 )
+
+// splitReminder cuts a message into the part that is about a reminder, "" if
+// there is none, and the rest: "remind me in 2 hours" is about no hours that
+// were worked, and "log 8h on monday" about no time to remind of.
+func splitReminder(text string) (reminder, rest string) {
+	loc := remindPattern.FindStringIndex(text)
+	if loc == nil {
+		return "", text
+	}
+	end := len(text)
+	for _, m := range reminderEndPattern.FindAllStringIndex(text[loc[1]:], -1) {
+		at := loc[1] + m[0]
+		if said := strings.ToLower(text[:at]); text[at] == '.' && (strings.HasSuffix(said, "a.m") || strings.HasSuffix(said, "p.m")) {
+			continue
+		}
+		end = at
+		break
+	}
+	return text[loc[0]:end], text[:loc[0]] + "\n" + text[end:]
+}
 
 // schedule reads when the sender wants to be reminded, and of what.
 func schedule(_ context.Context, task Task, w Watcher) (Finding, error) {
 	f := Finding{Agent: Schedule}
 	if !remindMePattern.MatchString(task.Text) {
 		w.Thought("The message asks to remind somebody else.", "This asks to remind somebody else than the sender.")
-		f.Text = "I can only remind you yourself. Say for example \"remind me at 5pm\"."
+		f.Text = "I can set a reminder for you, and only remind you yourself. Say for example \"remind me at 5pm\"."
 		say(w, f.Text)
 		return f, nil
 	}
-	at, err := parseWhen(task.Text, task.Now)
+	clause, _ := splitReminder(task.Text)
+	at, err := parseWhen(clause, task.Now)
+	if errors.Is(err, errNoTime) {
+		// The time may stand before it: at 5pm remind me.
+		at, err = parseWhen(task.Text, task.Now)
+	}
 	if err != nil {
 		w.Thought("The time of the reminder is not clear.", err.Error())
 		f.Text = err.Error()
 		say(w, f.Text)
 		return f, nil
 	}
-	f.Reminders = []Reminder{{At: at, Text: aboutOf(task.Text)}}
+	f.Reminders = []Reminder{{At: at, Text: aboutOf(clause)}}
 	f.Text = reminderText(f.Reminders[0], task.Now)
 	w.Thought("Setting a reminder.", f.Text)
 	say(w, f.Text)
@@ -77,6 +106,9 @@ func aboutOf(text string) string {
 	return clip(strings.Trim(strings.Join(strings.Fields(about), " "), " .,;!?"), maxReminderText)
 }
 
+// errNoTime is the complaint that no time is named.
+var errNoTime = complain(`When shall I remind you? Say for example "remind me at 5pm" or "remind me in 2 hours".`)
+
 // parseWhen reads the time of a reminder, which lies after now. The error is
 // for the person to read.
 func parseWhen(text string, now time.Time) (time.Time, error) {
@@ -86,7 +118,7 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 	clock := atPattern.FindStringSubmatch(text)
 	date, named := dateAhead(text, now)
 	if clock == nil && !named {
-		return time.Time{}, complain(`When shall I remind you? Say for example "remind me at 5pm" or "remind me in 2 hours".`)
+		return time.Time{}, errNoTime
 	}
 	hour, minute := 9, 0 // a day without a time
 	if clock != nil {

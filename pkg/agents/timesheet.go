@@ -23,6 +23,8 @@ func reports(text string) bool { return reportPattern.MatchString(text) }
 func (t *timesheet) run(ctx context.Context, task Task, w Watcher) (Finding, error) {
 	f := Finding{Agent: Timesheet}
 	var parts []string
+	whole := task.Text
+	_, task.Text = splitReminder(whole)
 	if records(task.Text) {
 		text, done, err := t.record(ctx, task, w)
 		if err != nil {
@@ -30,6 +32,9 @@ func (t *timesheet) run(ctx context.Context, task Task, w Watcher) (Finding, err
 		}
 		f.Recorded = done
 		parts = append(parts, text)
+		if loc := reportPattern.FindStringIndex(task.Text); loc != nil {
+			task.Text = task.Text[loc[0]:] // a project before it is not what is asked about
+		}
 	}
 	if reports(task.Text) || len(parts) == 0 {
 		text, err := t.report(ctx, task, w)
@@ -38,7 +43,7 @@ func (t *timesheet) run(ctx context.Context, task Task, w Watcher) (Finding, err
 		}
 		parts = append(parts, text)
 	}
-	if len(withoutDates(strangerPattern.FindAllString(task.Text, -1))) > 0 {
+	if len(withoutDates(strangerPattern.FindAllString(whole, -1))) > 0 {
 		parts = append(parts, "I can only see and change your own hours.")
 	}
 	f.Text = strings.Join(parts, "\n")

@@ -2,6 +2,7 @@ package conversation
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,6 +30,8 @@ func (b *Outbox) Send(ctx context.Context, out message.Outgoing) (message.Receip
 		id = p.XAdd(ctx, &redis.XAddArgs{Stream: b.key(), MaxLen: maxOutbox, Approx: true, Values: []any{
 			"channel", string(out.Channel), "to", out.To.Raw(), "from", out.From.Raw(), "text", out.Text, "key", out.Key,
 		}})
+		// Each message has its time, however many come after it.
+		p.XTrimMinID(ctx, b.key(), strconv.FormatInt(b.s.now().Add(-b.s.o.KeepMessages).UnixMilli(), 10))
 		p.PExpire(ctx, b.key(), b.s.o.KeepMessages)
 		return nil
 	})

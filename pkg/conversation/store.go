@@ -13,7 +13,8 @@
 //	outbox                  stream  messages for which there is no carrier
 //
 // PERSON is the encoded address, a telephone number without its channel. All
-// keys but optout expire, counted from their last change. The package knows
+// keys but optout expire, counted from their last change; turns and messages
+// in the outbox each have a time of their own. The package knows
 // no Temporal and no Twilio.
 package conversation
 
@@ -137,20 +138,26 @@ type turn struct {
 }
 
 var rememberScript = redis.NewScript(`
--- KEYS: memory. ARGV: key, turn, how many are kept, how long in ms.
+-- KEYS: memory. ARGV: key, turn, how many are kept, how long in ms, and since
+-- when, as turns write it.
 -- A turn that is there already is not put again: the caller may retry.
 for _, old in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
 	if string.find(old, ARGV[1], 1, true) then return 0 end
 end
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('LTRIM', KEYS[1], 0, ARGV[3] - 1)
+while true do
+	local at = string.match(redis.call('LINDEX', KEYS[1], -1) or '', '"at":"([^"]*)"')
+	if not at or string.sub(at, 1, 19) >= ARGV[5] then break end
+	redis.call('RPOP', KEYS[1])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1`)
 
-// Remember keeps a turn of the conversation with a person, once for a key;
-// the oldest ones make room.
+// Remember keeps a turn of the conversation with a person, once for a key.
+// What is too old goes, and the oldest ones make room.
 func (s *Store) Remember(ctx context.Context, who message.Address, key string, t agents.Turn) error {
-	t.Text, t.Reply = clip(t.Text), clip(t.Reply)
+	t.Text, t.Reply, t.At = clip(t.Text), clip(t.Reply), t.At.UTC()
 	quoted, err := json.Marshal(key)
 	if err != nil {
 		return fmt.Errorf("encode a key: %w", err)
@@ -160,8 +167,11 @@ func (s *Store) Remember(ctx context.Context, who message.Address, key string, t
 		return fmt.Errorf("encode a turn: %w", err)
 	}
 	return wrap("remember a turn", rememberScript.Run(ctx, s.client, []string{s.key("memory", person(who))},
-		`{"key":`+string(quoted)+`,`, text, maxMemory, s.o.KeepMessages.Milliseconds()).Err())
+		`{"key":`+string(quoted)+`,`, text, maxMemory, s.o.KeepMessages.Milliseconds(), s.oldest().Format("2006-01-02T15:04:05")).Err())
 }
+
+// oldest is since when turns are kept.
+func (s *Store) oldest() time.Time { return s.now().Add(-s.o.KeepMessages).UTC() }
 
 // Memory returns what was said before, oldest first.
 func (s *Store) Memory(ctx context.Context, who message.Address) ([]agents.Turn, error) {
@@ -174,6 +184,9 @@ func (s *Store) Memory(ctx context.Context, who message.Address) ([]agents.Turn,
 		var t turn
 		if err := json.Unmarshal([]byte(list[i]), &t); err != nil {
 			continue // not ours: somebody has written by hand
+		}
+		if t.At.Before(s.oldest()) {
+			continue // nobody has written since
 		}
 		turns = append(turns, t.Turn)
 	}

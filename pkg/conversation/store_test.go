@@ -99,7 +99,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		ctx := t.Context()
 		for n := range 30 {
 			for range 2 {
-				must(t, s.Remember(ctx, ada, fmt.Sprintf("sms-%d", n), agents.Turn{Text: fmt.Sprintf(`"%d"`, n), Reply: strings.Repeat("ß", 3000)}))
+				must(t, s.Remember(ctx, ada, fmt.Sprintf("sms-%d", n), agents.Turn{At: time.Now(), Text: fmt.Sprintf(`"%d"`, n), Reply: strings.Repeat("ß", 3000)}))
 			}
 		}
 		turns, err := s.Memory(ctx, ada)
@@ -247,6 +247,35 @@ func TestZone(t *testing.T) {
 		}
 		if ttl := c.TTL(ctx, c.Keys(ctx, "*person:{*").Val()[0]).Val(); ttl <= 0 {
 			t.Errorf("it is kept for %v", ttl)
+		}
+	})
+}
+
+// Somebody who writes now and then does not have every message kept for good.
+func TestEachMessageHasItsTime(t *testing.T) {
+	each(t, func(t *testing.T, c redis.UniversalClient, _ *conversation.Store) {
+		ctx := t.Context()
+		prefix := testenv.Prefix(t)
+		s := conversation.New(c, conversation.Options{Prefix: prefix, KeepMessages: time.Hour})
+		sydney := time.FixedZone("AEDT", 11*3600)
+		for n, ago := range []time.Duration{3 * time.Hour, 2 * time.Hour, 30 * time.Minute, 0} {
+			must(t, s.Remember(ctx, ada, fmt.Sprintf("sms-%d", n), agents.Turn{At: time.Now().Add(-ago).In(sydney), Text: fmt.Sprintf(`"at":"%d`, n)}))
+			if kept := c.LLen(ctx, prefix+":memory:{+61491570156}").Val(); kept != int64(max(0, n-1)) {
+				t.Errorf("after %d messages %d are kept", n+1, kept)
+			}
+		}
+		turns, err := s.Memory(ctx, ada)
+		if err != nil || len(turns) != 2 || turns[0].Text != `"at":"2` {
+			t.Errorf("%+v, %v", turns, err)
+		}
+		for _, ago := range []time.Duration{2 * time.Hour, 30 * time.Minute} {
+			must(t, c.XAdd(ctx, &redis.XAddArgs{Stream: prefix + ":outbox", ID: fmt.Sprintf("%d-0", time.Now().Add(-ago).UnixMilli()), Values: []any{"to", ada.Raw(), "text", ago.String()}}).Err())
+		}
+		_, err = s.Outbox().Send(ctx, message.Outgoing{To: ada, Text: "new"})
+		must(t, err)
+		list, err := s.Outbox().Messages(ctx, ada)
+		if err != nil || len(list) != 2 || list[0].Text != "30m0s" {
+			t.Errorf("%d messages, %v", len(list), err)
 		}
 	})
 }
