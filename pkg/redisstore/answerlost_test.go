@@ -120,10 +120,7 @@ func TestDuplicateWritesTheIndexes(t *testing.T) {
 // A message is only a wake-up: a channel that the writer may not publish on
 // loses no event, and is counted.
 func TestPublishFails(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		if !h.clients {
-			t.Skip("the embedded server has no ACL")
-		}
+	withUsers(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		s := h.user(t, "~*", "+@all") // all but the channels
 		if _, err := s.Append(t.Context(), numbered(1, logs("id", "r", 3)...)); err != nil {
 			t.Fatal(err)

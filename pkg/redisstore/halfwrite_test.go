@@ -77,10 +77,7 @@ func TestStreamCountsFromEntriesTakenAway(t *testing.T) {
 
 // A user who may not do all that the script does writes nothing.
 func TestHalfWrite(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		if !h.clients {
-			t.Skip("the embedded server has no ACL")
-		}
+	withUsers(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		h.append(t, numbered(1, logs("id", "r", 3)...))
 		for _, command := range []string{"xadd", "hset", "hdel", "del", "pexpire"} {
 			t.Run("without "+command, func(t *testing.T) {
@@ -116,10 +113,7 @@ func TestHalfWrite(t *testing.T) {
 
 // What docs/wire-contract.md gives a writer is enough.
 func TestWriterUser(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		if !h.clients {
-			t.Skip("the embedded server has no ACL")
-		}
+	withUsers(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		rules := documented(t, "../../docs/wire-contract.md", "A writer needs `")
 		s := h.user(t, append([]string{"~" + h.prefix + ":*", "&" + h.prefix + ":*"}, rules...)...)
 		if err := errors.Join(s.Ping(t.Context()), s.CheckServer(t.Context())); err != nil {

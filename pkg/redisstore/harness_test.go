@@ -26,7 +26,7 @@ type server struct {
 	dial    func(t testing.TB, f *faults) redis.UniversalClient
 	sharded bool // messages are published with SPUBLISH
 	exact   bool // MAXLEN ~ trims to the very number
-	clients bool // has CLIENT KILL
+	clients bool // has CLIENT KILL, and users
 }
 
 var servers = []server{
@@ -47,6 +47,16 @@ var servers = []server{
 func contract(t *testing.T, o redisstore.Options, test func(t *testing.T, h *harness)) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) { test(t, newHarness(t, s, o)) })
+	}
+}
+
+// withUsers is like contract, on the servers that know users: the embedded one
+// does not.
+func withUsers(t *testing.T, o redisstore.Options, test func(t *testing.T, h *harness)) {
+	for _, s := range servers {
+		if s.clients {
+			t.Run(s.name, func(t *testing.T) { test(t, newHarness(t, s, o)) })
+		}
 	}
 }
 

@@ -111,10 +111,7 @@ func TestOpenWhileRedisIsAway(t *testing.T) {
 
 // A user who may do what docs/http.md says, and no more, can serve viewers.
 func TestReadOnlyUser(t *testing.T) {
-	contract(t, redisstore.Options{}, func(t *testing.T, h *harness) {
-		if !h.clients {
-			t.Skip("the embedded server has no ACL")
-		}
+	withUsers(t, redisstore.Options{}, func(t *testing.T, h *harness) {
 		h.append(t, numbered(1, started("id", "tag")))
 		const doc = "../../docs/http.md"
 		rules := append([]string{"%R~" + h.prefix + ":*", "&" + h.prefix + ":*"}, documented(t, doc, "all that the subscriber does: `")...)
