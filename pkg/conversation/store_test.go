@@ -3,6 +3,7 @@ package conversation_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -276,6 +277,38 @@ func TestEachMessageHasItsTime(t *testing.T) {
 		list, err := s.Outbox().Messages(ctx, ada)
 		if err != nil || len(list) != 2 || list[0].Text != "30m0s" {
 			t.Errorf("%d messages, %v", len(list), err)
+		}
+	})
+}
+
+// What docs/messaging.md shows of redis-cli is what Redis holds.
+func TestHoursAreAsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/messaging.md")
+	must(t, err)
+	each(t, func(t *testing.T, c redis.UniversalClient, _ *conversation.Store) {
+		prefix := testenv.Prefix(t)
+		s := conversation.New(c, conversation.Options{Prefix: prefix})
+		for key, e := range map[string]agents.Entry{
+			"page-1": {Day: "2026-11-23", Project: "apollo", Hours: 7.5}, "page-iewnyssnw6tjruuqe5gzyjl4zv": {Day: "2026-11-24", Project: "hera", Hours: 2},
+		} {
+			_, err := s.Record(t.Context(), "+12025550123", key, []agents.Entry{e})
+			must(t, err)
+		}
+		const hours = "hours:{+12025550123}"
+		shown := "> HGETALL " + hours + "\n"
+		n := 0
+		for field, value := range c.HGetAll(t.Context(), prefix+":"+hours).Val() {
+			n++
+			if line := fmt.Sprintf(") %q\n", field); !strings.Contains(string(doc), line) || !strings.Contains(string(doc), fmt.Sprintf(") %q\n", value)) {
+				t.Errorf("%s is not documented with %s", field, value)
+			}
+		}
+		note := hours + ":noted:page-iewnyssnw6tjruuqe5gzyjl4zv"
+		if n != 2 || !strings.Contains(string(doc), shown) {
+			t.Errorf("%d fields, and the documentation asks for others", n)
+		}
+		if text := c.Get(t.Context(), prefix+":"+note).Val(); !strings.Contains(string(doc), fmt.Sprintf("> GET %s\n    %q\n", note, text)) {
+			t.Errorf("%q is not documented", text)
 		}
 	})
 }
