@@ -40,9 +40,11 @@ var floors = map[string]int{
 	"pkg/twiliosend":   1,
 	"pkg/agents":       1,
 	"pkg/payloadcodec": 1,
+	"pkg/handlers":     1,
 
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,
+	"pkg/strategy": 2,
 	"activities":   2,
 
 	"pkg/conversation": 2,

@@ -34,7 +34,8 @@ const maxExact = 1<<53 - 1
 // IsZero reports whether p is the empty stream.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// String returns "<epoch>-<seq>-<check>", or "0-0" for the empty stream.
+// String returns "<epoch>-<seq>-<check>", or "0-0" for the empty stream. A
+// position without a check, as those of versions are, is "<epoch>-<seq>".
 func (p Position) String() string {
 	return string(p.Append(nil))
 }
@@ -47,8 +48,30 @@ func (p Position) Append(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, p.Epoch, 10)
 	dst = append(dst, '-')
 	dst = strconv.AppendInt(dst, p.Seq, 10)
+	if p.Check == "" {
+		return dst
+	}
 	dst = append(dst, '-')
 	return append(dst, p.Check...)
+}
+
+// ParseVersion reads the position of a version: when its run started, in Unix
+// ms, and the version. "0-0" is before any. Anything but the exact form that
+// String writes is an error that wraps [ErrBadPosition].
+func ParseVersion(text string) (Position, error) {
+	if text == "0-0" {
+		return Position{}, nil
+	}
+	started, version, ok := strings.Cut(text, "-")
+	if !ok {
+		return Position{}, badPosition(text, "it is not <start of the run>-<version>")
+	}
+	s, ok1 := parseCount(started)
+	v, ok2 := parseCount(version)
+	if !ok1 || !ok2 {
+		return Position{}, badPosition(text, "the start of its run or its version is not a positive number")
+	}
+	return Position{Epoch: s, Seq: v}, nil
 }
 
 // ParsePosition reads the text of a position. Anything but the exact form

@@ -105,3 +105,19 @@ func TestNextCheckIsPublishedVector(t *testing.T) {
 		t.Errorf("NextCheck = %s, want %s", got, want)
 	}
 }
+
+func TestParseVersion(t *testing.T) {
+	for _, text := range []string{"0-0", "1-1", "1795395723456-42", "9007199254740991-9007199254740991"} {
+		if p, err := ParseVersion(text); err != nil || p.String() != text || p.Check != "" {
+			t.Errorf("ParseVersion(%q) = %v, %v", text, p, err)
+		}
+	}
+	for _, text := range []string{
+		"", "-", "1", "1-", "-1", "0-1", "1-0", "01-1", "1-01", "+1-1", "1-1-", "1-1-01234567", "1--1", " 1-1", "1-1\n",
+		"9007199254740992-1", "1-9007199254740992", UnknownPosition.String(),
+	} {
+		if p, err := ParseVersion(text); !errors.Is(err, ErrBadPosition) || !p.IsZero() {
+			t.Errorf("ParseVersion(%q) = %v, %v; want ErrBadPosition", text, p, err)
+		}
+	}
+}

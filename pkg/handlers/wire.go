@@ -1,0 +1,90 @@
+// Package handlers lets a run be followed through Temporal itself: a query, an
+// update and two signals, by whose names and forms package strategy follows
+// it. Workflow code embeds them with [Install], or gets them from the plugin
+// (package reporter) without a line of its own.
+//
+// It knows no Redis and no HTTP.
+package handlers
+
+import (
+	"time"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// The names under which a run can be followed.
+const (
+	// Query returns the [State].
+	Query = "runcast.progress"
+	// Update takes a [Wait] and returns the [State] once it is newer.
+	Update = "runcast.next"
+	// Subscribe and Unsubscribe are signals, with a [Subscription].
+	Subscribe   = "runcast.subscribe"
+	Unsubscribe = "runcast.unsubscribe"
+	// NotifyActivity and PushActivity are the activities that tell
+	// subscribers: that something changed, or what.
+	NotifyActivity = "runcast.Notify"
+	PushActivity   = "runcast.Push"
+)
+
+// State is how far a run is, as its own code knows it. It carries all of it,
+// so a newer one replaces the older.
+type State struct {
+	// Started is when the run began, in Unix ms: its first live task.
+	Started int64 `json:"started"`
+	// Version counts the changes since, from 1. It counts the same in a
+	// replay.
+	Version int64 `json:"version"`
+	// Time is when the newest change was.
+	Time time.Time `json:"time"`
+
+	RunID string `json:"run_id"`
+	Chain string `json:"chain"`
+	Type  string `json:"type"`
+
+	Percent *float64 `json:"percent,omitempty"`
+	Current *int64   `json:"current,omitempty"`
+	Total   *int64   `json:"total,omitempty"`
+	// Step is the step that changed last, StepStatus what became of it.
+	Step       string          `json:"step,omitempty"`
+	StepStatus progress.Status `json:"step_status,omitempty"`
+	Message    string          `json:"message,omitempty"`
+	Tags       []string        `json:"tags,omitempty"`
+	// Returned is set once the workflow function has returned: how, as the
+	// function sees it. Whether that was accepted, only Temporal knows.
+	Returned progress.Status `json:"returned,omitempty"`
+}
+
+// Position returns the state's place: the run's start and the version.
+func (s *State) Position() progress.Position {
+	return progress.Position{Epoch: s.Started, Seq: s.Version}
+}
+
+// Wait asks for a state that is newer than one of this run.
+type Wait struct {
+	// Started and Version name the state that the caller has. Another run's
+	// Started is answered at once.
+	Started int64 `json:"started"`
+	Version int64 `json:"version"`
+}
+
+// Subscription asks to be told of changes from outside.
+type Subscription struct {
+	// ID names the subscriber: subscribing again renews, unsubscribing ends.
+	ID string `json:"id"`
+	// URL takes what is sent: a POST.
+	URL string `json:"url"`
+	// Push sends the [State]; without, only that there is a newer version.
+	Push bool `json:"push,omitempty"`
+	// Until is when it expires, by the workflow's clock; it is bounded by
+	// [MaxSubscription].
+	Until time.Time `json:"until"`
+}
+
+const (
+	// MaxSubscription bounds how long a subscription lasts unless renewed.
+	MaxSubscription = 10 * time.Minute
+	// MaxSubscribers bounds those of one run. Beyond it the one that expires
+	// first goes.
+	MaxSubscribers = 20
+)

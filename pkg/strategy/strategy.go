@@ -1,0 +1,63 @@
+// Package strategy follows workflows in the six ways that there are, behind
+// one interface: by polling (poll, adaptive), by a Temporal Update that waits
+// (update), by signal and notification (signal), by webhook (push), and by
+// Redis (redis). The others know no Redis but for what their deliveries need.
+package strategy
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// The names of the strategies, in the order in which they are listed.
+const (
+	Poll     = "poll"
+	Adaptive = "adaptive"
+	Update   = "update"
+	Signal   = "signal"
+	Push     = "push"
+	Redis    = "redis"
+)
+
+// Names lists the strategies.
+func Names() []string { return []string{Poll, Adaptive, Update, Signal, Push, Redis} }
+
+// Strategy is one way to follow a workflow.
+type Strategy interface {
+	// Watch yields what happens to a workflow after a position, the oldest
+	// first: each event but those of [Redis] carries the whole state, and its
+	// seq is the version, which may jump. The zero position begins with the
+	// state as it is. A closed event is the last, once; then the sequence
+	// ends.
+	//
+	// A [Notice] is no end. Every other error is: [progress.ErrNotFound] for a
+	// workflow that Temporal does not know, [ErrNoHandlers] for one that cannot
+	// be followed this way, the context's when it ends. All calls are over
+	// when the sequence has ended.
+	Watch(ctx context.Context, workflowID string, after progress.Position) iter.Seq2[progress.Event, error]
+}
+
+// Notice tells that a sequence goes on, but not as well as it should.
+type Notice struct {
+	// Kind is "stale" (no worker answers; the state is that of Since) or
+	// "degraded" (another strategy goes on in its place).
+	Kind string
+	// Since is when it was last as it should be.
+	Since time.Time
+	// Reason says why, for people.
+	Reason string
+}
+
+// The kinds of [Notice].
+const (
+	Stale    = "stale"
+	Degraded = "degraded"
+)
+
+func (n *Notice) Error() string {
+	return fmt.Sprintf("%s since %s: %s", n.Kind, n.Since.UTC().Format(time.RFC3339), n.Reason)
+}
