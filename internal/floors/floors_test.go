@@ -35,6 +35,7 @@ var floors = map[string]int{
 	"internal/redislog":     1,
 	"internal/statsmetrics": 1,
 	"internal/temporalenv":  2,
+	"internal/closeevent":   1,
 
 	"pkg/twiliohook":   1,
 	"pkg/twiliosend":   1,

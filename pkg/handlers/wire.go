@@ -81,6 +81,17 @@ type Subscription struct {
 	Until time.Time `json:"until"`
 }
 
+// The types of the errors with which the update is refused, as Temporal's
+// application errors carry them.
+const (
+	// RefusedInput: what was asked for makes no sense, and never will.
+	RefusedInput = "runcast.BadInput"
+	// RefusedWaiting: as many wait as may.
+	RefusedWaiting = "runcast.TooManyWaiting"
+	// RefusedTotal: the run has taken as many updates as it may.
+	RefusedTotal = "runcast.TooManyUpdates"
+)
+
 const (
 	// MaxSubscription bounds how long a subscription lasts unless renewed.
 	MaxSubscription = 10 * time.Minute

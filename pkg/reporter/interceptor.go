@@ -5,6 +5,8 @@ import (
 
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/runcast/runcast/pkg/handlers"
 )
 
 // workerInterceptor makes the interceptors of one worker or replayer.
@@ -18,15 +20,23 @@ type workerInterceptor struct {
 }
 
 func (w *workerInterceptor) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	if w.r.store == nil {
+		return next
+	}
 	i := &activityInbound{r: w.r}
 	i.Next = next
 	return i
 }
 
 func (w *workerInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	i := &workflowInbound{run: &workflowRun{r: w.r, mute: w.mute, names: make(map[string]int)}, failsOnPanic: w.failsOnPanic}
+	i := &workflowInbound{run: &workflowRun{r: w.r, mute: w.mute || w.r.store == nil, names: make(map[string]int)}, failsOnPanic: w.failsOnPanic}
 	i.Next = next
 	return i
+}
+
+// isOwn reports an activity that is no step of its workflow.
+func isOwn(activityType string) bool {
+	return activityType == durableActivity || activityType == handlers.NotifyActivity || activityType == handlers.PushActivity
 }
 
 // Names of what the reporter runs itself, and does not report.

@@ -28,6 +28,7 @@ type options struct {
 	// recordsMax and bytesMax bound what one activity holds unwritten.
 	recordsMax, bytesMax int
 	reconciler           bool
+	noHandlers           bool
 	noErrors             bool
 	rate                 float64
 	converter            converter.DataConverter
@@ -99,6 +100,12 @@ func WithoutErrors() Option { return func(o *options) { o.noErrors = true } }
 func WithDataConverter(c converter.DataConverter) Option {
 	return func(o *options) { o.converter = c }
 }
+
+// WithoutHandlers leaves out the handlers of package handlers, by which
+// strategies that need no store follow runs. By default every run has them.
+// Runs that were followed by update or by subscription cannot go on, nor be
+// replayed, without them.
+func WithoutHandlers() Option { return func(o *options) { o.noHandlers = true } }
 
 // WithReconciler registers the reconciler's workflow and activity on the
 // workers that use the reporter; see [EnsureReconciler]. The rate bounds its

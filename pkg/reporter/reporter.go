@@ -39,7 +39,8 @@ var _ worker.Plugin = (*Reporter)(nil)
 
 // New returns a reporter that writes to store. The client, which may be nil,
 // is asked how runs ended; without it only the reconciler closes them. It
-// must be of the worker's namespace.
+// must be of the worker's namespace. Without a store nothing is written, and
+// runs can be followed through Temporal alone (package handlers).
 func New(c client.Client, store Store, opts ...Option) *Reporter {
 	o := defaultOptions()
 	for _, opt := range opts {

@@ -8,10 +8,9 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
-	failurepb "go.temporal.io/api/failure/v1"
-	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 
+	"github.com/runcast/runcast/internal/closeevent"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
 )
@@ -41,39 +40,6 @@ func (o *outcome) has(id *identity) bool {
 	return slices.Contains(o.runs, id.runID) || o.first != "" && o.first == id.first
 }
 
-// outcomeOf reads a close event; ok is false for any other.
-func outcomeOf(e *historypb.HistoryEvent) (o outcome, ok bool) {
-	switch e.GetEventType() {
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
-		a := e.GetWorkflowExecutionCompletedEventAttributes()
-		return outcome{status: progress.StatusCompleted, successor: a.GetNewExecutionRunId()}, true
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
-		a := e.GetWorkflowExecutionFailedEventAttributes()
-		return outcome{status: progress.StatusFailed, message: failureText(a.GetFailure()), successor: a.GetNewExecutionRunId()}, true
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-		a := e.GetWorkflowExecutionTimedOutEventAttributes()
-		return outcome{status: progress.StatusTimedOut, message: "the workflow timed out", successor: a.GetNewExecutionRunId()}, true
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
-		return outcome{status: progress.StatusCanceled}, true
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-		a := e.GetWorkflowExecutionTerminatedEventAttributes()
-		return outcome{status: progress.StatusTerminated, message: a.GetReason()}, true
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-		a := e.GetWorkflowExecutionContinuedAsNewEventAttributes()
-		return outcome{status: progress.StatusRunning, successor: a.GetNewExecutionRunId()}, true
-	}
-	return outcome{}, false
-}
-
-// failureText is the message of the failure that a person is looking for: the
-// wrappers that only say "activity error" are left out.
-func failureText(f *failurepb.Failure) string {
-	for f.GetCause() != nil && (f.GetActivityFailureInfo() != nil || f.GetChildWorkflowExecutionFailureInfo() != nil) {
-		f = f.GetCause()
-	}
-	return f.GetMessage()
-}
-
 // closeEvent returns how the run ended. With wait it long-polls until the run
 // has ended, or ctx.
 func (r *Reporter) closeEvent(ctx context.Context, workflowID, runID string, wait bool) (outcome, error) {
@@ -83,8 +49,8 @@ func (r *Reporter) closeEvent(ctx context.Context, workflowID, runID string, wai
 		if err != nil {
 			return outcome{}, fmt.Errorf("ask Temporal how the run ended: %w", err)
 		}
-		if o, ok := outcomeOf(e); ok {
-			return o, nil
+		if end, ok := closeevent.Of(e); ok {
+			return outcome{status: end.Status, message: end.Message, successor: end.Successor}, nil
 		}
 	}
 	return outcome{}, errors.New("ask Temporal how the run ended: there is no close event")

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
 )
 
@@ -86,7 +87,16 @@ func (w WorkflowReporter) Message(text string) {
 // Step reports the state of a step that is no activity. It begins with
 // progress.StatusRunning and ends with one of the terminal statuses.
 func (w WorkflowReporter) Step(name string, status progress.Status, message string) {
-	if w.idle() || name == "" || !stepStatus(status) || !w.run.live(w.ctx) {
+	if w.idle() || name == "" || !stepStatus(status) {
+		return
+	}
+	w.run.changed(w.ctx, func(s *handlers.State) {
+		s.Step, s.StepStatus = bounded(name, nameMax), status
+		if message != "" {
+			s.Message = bounded(message, textMax)
+		}
+	})
+	if !w.run.live(w.ctx) {
 		return
 	}
 	e := w.run.id.event(progress.TypeStep)
@@ -98,6 +108,9 @@ func (w WorkflowReporter) Step(name string, status progress.Status, message stri
 func (w WorkflowReporter) idle() bool { return w.run == nil || w.run.silent }
 
 func (w WorkflowReporter) progress() {
+	w.run.changed(w.ctx, func(s *handlers.State) {
+		s.Percent, s.Current, s.Total, s.Message = w.run.state.percent, w.run.state.current, w.run.state.total, w.run.state.message
+	})
 	if !w.run.live(w.ctx) {
 		return
 	}

@@ -28,6 +28,10 @@ func (i *workflowInbound) Init(outbound interceptor.WorkflowOutboundInterceptor)
 func (i *workflowInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
 	ctx = workflow.WithValue(ctx, runKey{}, i.run)
 	i.run.live(ctx)
+	ctx, err := i.run.install(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if i.failsOnPanic {
 		defer func() {
 			// Nil also when the run leaves the worker's cache, which ends its
@@ -41,9 +45,9 @@ func (i *workflowInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.
 		}()
 	}
 	result, err := i.Next.ExecuteWorkflow(ctx, in)
+	i.run.finish(ctx, err)
 	// Not deferred: see above.
-	var again *workflow.ContinueAsNewError
-	if i.run.live(ctx) && !errors.As(err, &again) {
+	if i.run.live(ctx) && !workflow.IsContinueAsNewError(err) {
 		i.run.r.confirm(i.run.id)
 	}
 	return result, err
@@ -78,12 +82,16 @@ type workflowOutbound struct {
 func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
 	options := workflow.GetActivityOptions(ctx)
 	step := ""
-	if activityType != durableActivity {
+	if !isOwn(activityType) {
 		step = o.run.stepName(options.Summary, activityType)
 	}
 	o.announce(ctx, step, false)
 	f := o.Next.ExecuteActivity(ctx, activityType, args...)
-	if step != "" && !o.run.mute {
+	if step == "" {
+		return f
+	}
+	o.run.stepBegan(ctx, step, f)
+	if o.run.handlers != nil || !o.run.mute {
 		o.watch(ctx, f, step, options.WaitForCancellation)
 	}
 	return f
@@ -91,11 +99,19 @@ func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activityType st
 
 func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
 	step := ""
-	if activityType != durableActivity {
+	if !isOwn(activityType) {
 		step = o.run.stepName(workflow.GetLocalActivityOptions(ctx).Summary, activityType)
 	}
 	o.announce(ctx, step, true)
-	return o.Next.ExecuteLocalActivity(ctx, activityType, args...)
+	f := o.Next.ExecuteLocalActivity(ctx, activityType, args...)
+	if step != "" && o.run.handlers != nil {
+		o.run.stepBegan(ctx, step, f)
+		o.Next.Go(ctx, "runcast "+step, func(ctx workflow.Context) {
+			_ = f.Get(ctx, nil) // what it was is counted below
+			o.run.stepsEnded(ctx)
+		})
+	}
+	return f
 }
 
 // announce sets the activity's header and reports its step as queued. An
@@ -121,6 +137,7 @@ func (o *workflowOutbound) announce(ctx workflow.Context, step string, local boo
 func (o *workflowOutbound) watch(ctx workflow.Context, f workflow.Future, step string, waits bool) {
 	o.Next.Go(ctx, "runcast "+step, func(ctx workflow.Context) {
 		err := f.Get(ctx, nil)
+		o.run.stepsEnded(ctx)
 		if !o.run.live(ctx) {
 			return
 		}

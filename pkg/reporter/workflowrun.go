@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
 )
 
@@ -28,6 +29,11 @@ type workflowRun struct {
 	// names counts the activities by step name. It counts in replays too, so
 	// that a step has the same name wherever the run goes on.
 	names map[string]int
+
+	// handlers let the run be followed; nil where they are left out. open are
+	// the steps that they have not seen ending.
+	handlers *handlers.Handlers
+	open     []openStep
 
 	// state is what reporter.Workflow said last, merged.
 	state workflowState

@@ -43,10 +43,12 @@ type Strategy interface {
 
 // Notice tells that a sequence goes on, but not as well as it should.
 type Notice struct {
-	// Kind is "stale" (no worker answers; the state is that of Since) or
-	// "degraded" (another strategy goes on in its place).
+	// Kind is "stale" (no worker answers; the state is that of Since),
+	// "degraded" (another strategy goes on in its place), or "live" (what was
+	// stale is not any more).
 	Kind string
-	// Since is when it was last as it should be.
+	// Since is when it was last as it should be, of live since when it is
+	// again.
 	Since time.Time
 	// Reason says why, for people.
 	Reason string
@@ -56,6 +58,7 @@ type Notice struct {
 const (
 	Stale    = "stale"
 	Degraded = "degraded"
+	Live     = "live"
 )
 
 func (n *Notice) Error() string {

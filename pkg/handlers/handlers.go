@@ -1,0 +1,229 @@
+package handlers
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// The defaults of [Options].
+const (
+	// DefaultMaxUpdates leaves a run that is advised to continue as new, which
+	// Temporal does at 1,800 of 2,000 updates, some time to do so, and its own
+	// updates some room.
+	DefaultMaxUpdates = 1900
+	// DefaultMaxWaiting leaves a run's own updates two of the ten that
+	// Temporal lets be in flight.
+	DefaultMaxWaiting = 8
+)
+
+// Options says how a run can be followed. The zero value of each field is its
+// default.
+type Options struct {
+	// Tags are those of every state.
+	Tags []string
+	// MaxUpdates is how many waits a run takes in all, MaxWaiting how many at
+	// a time. Temporal refuses more than 2,000 and 10, the run's own updates
+	// among them. What is refused leaves no trace in the history.
+	MaxUpdates, MaxWaiting int
+}
+
+// Handlers lets one run be followed. It belongs to the run's workflow code:
+// only its coroutines, of which one runs at a time, use it. It makes no
+// command but what waiting updates and subscribers ask for, so histories are
+// the same with it and without while nobody follows.
+//
+// What counts a version decides when an update is answered, and with it what
+// is in the history of a run that was followed: its code may count otherwise
+// only behind a version of its own (workflow.GetVersion).
+type Handlers struct {
+	opt   Options
+	state State
+	// accepted and waiting count the updates.
+	accepted, waiting int
+	subscribers       subscribers
+	// notify is the seam for who tells subscribers; nil tells nobody.
+	notify notifier
+}
+
+// notifier tells subscribers from outside. Its methods are called by workflow
+// code, in replays too, so what they do must be deterministic.
+type notifier interface {
+	// changed is called with every version that somebody subscribes to, the
+	// last one too. It returns at once.
+	changed(ctx workflow.Context, s State, to []Subscription)
+	// finish is called once, behind the last version, with a context that is
+	// not canceled with the run. It waits, within a bound of its own, until
+	// what is under way was told.
+	finish(ctx workflow.Context)
+}
+
+// handlersKey finds the handlers in workflow contexts.
+type handlersKey struct{}
+
+// NewContext returns a context for which [Install] returns h.
+func NewContext(ctx workflow.Context, h *Handlers) workflow.Context {
+	return workflow.WithValue(ctx, handlersKey{}, h)
+}
+
+// Install registers the handlers of the run; call it first in the workflow
+// function, and [Handlers.Finish] last. Where the plugin has installed them
+// already it returns those, and the options are the plugin's. The state is
+// then version 1.
+func Install(ctx workflow.Context, o Options) (*Handlers, error) {
+	if h, ok := ctx.Value(handlersKey{}).(*Handlers); ok {
+		return h, nil
+	}
+	if o.MaxUpdates <= 0 {
+		o.MaxUpdates = DefaultMaxUpdates
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = DefaultMaxWaiting
+	}
+	info := workflow.GetInfo(ctx)
+	now := workflow.Now(ctx)
+	h := &Handlers{opt: o, state: State{
+		Started: now.UnixMilli(), Version: 1, Time: now,
+		RunID: info.WorkflowExecution.RunID, Chain: info.FirstRunID, Type: info.WorkflowType.Name,
+		Tags: slices.Clone(o.Tags),
+	}}
+	if info.OriginalRunID != "" && info.OriginalRunID != h.state.RunID {
+		h.state.Started += afterReset(h.state.RunID)
+	}
+	err := workflow.SetQueryHandlerWithOptions(ctx, Query, func() (State, error) { return h.state, nil },
+		workflow.QueryHandlerOptions{Description: "How far the run is."})
+	if err != nil {
+		return nil, fmt.Errorf("register the query %s: %w", Query, err)
+	}
+	err = workflow.SetUpdateHandlerWithOptions(ctx, Update, h.next, workflow.UpdateHandlerOptions{
+		Validator:   h.acceptable,
+		Description: "Waits until the run is further than the state that is named.",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register the update %s: %w", Update, err)
+	}
+	workflow.Go(ctx, h.takeSubscriptions)
+	return h, nil
+}
+
+// afterReset sets a run that a reset made apart from the one before, whose
+// history, and with it the time of its first task, it repeats: by up to a
+// second, which is the same in every replay.
+func afterReset(runID string) int64 {
+	sum := fnv.New32a()
+	sum.Write([]byte(runID))
+	return 1 + int64(sum.Sum32()%999)
+}
+
+// State returns how far the run is.
+func (h *Handlers) State() State { return h.state }
+
+// Change counts a version, which f may fill: it may set everything from
+// Percent to Tags, and pointers and slices are not changed in place. It must
+// be called in replays as well, and never by queries or validators. After
+// Finish it does nothing.
+func (h *Handlers) Change(ctx workflow.Context, f func(*State)) {
+	if h.state.Returned != "" {
+		return
+	}
+	s := h.state
+	f(&s)
+	s.Started, s.RunID, s.Chain, s.Type, s.Returned = h.state.Started, h.state.RunID, h.state.Chain, h.state.Type, ""
+	if s.Percent != nil && !(*s.Percent >= 0 && *s.Percent <= 100) {
+		s.Percent = h.state.Percent // JSON knows no NaN, and a state must have some
+	}
+	h.count(ctx, s)
+}
+
+func (h *Handlers) count(ctx workflow.Context, s State) {
+	s.Version, s.Time = h.state.Version+1, workflow.Now(ctx)
+	h.state = s
+	if h.notify == nil {
+		return
+	}
+	if to := h.subscribers.at(s.Time); len(to) > 0 {
+		h.notify.changed(ctx, s, to)
+	}
+}
+
+// Finish says that the workflow function returns, and how: with
+// [progress.StatusRunning] where it continues as new. It counts a version,
+// lets waiting updates go and returns when they have gone: Temporal aborts
+// those of a run that has ended. It does not wait for other handlers of the
+// workflow. Only the first call counts.
+func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
+	if h.state.Returned != "" {
+		return
+	}
+	// A run that was canceled lets them go as well.
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	s := h.state
+	s.Returned = status
+	h.count(ctx, s)
+	if h.notify != nil {
+		h.notify.finish(ctx)
+	}
+	// No error: the context is never canceled before.
+	_ = workflow.Await(ctx, func() bool { return h.waiting == 0 })
+}
+
+// acceptable refuses waits that would never end well. A wait for a version
+// that is still to come is not refused: Temporal may have a caller's state
+// that a failed workflow task has undone.
+func (h *Handlers) acceptable(w Wait) error {
+	switch {
+	case w.Started < 0 || w.Version < 0:
+		return temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("started is %d and version is %d; they must be those of a state, or 0", w.Started, w.Version), RefusedInput, nil)
+	case h.newerThan(w):
+		// It does not wait, but counts.
+	case h.waiting >= h.opt.MaxWaiting:
+		return temporal.NewApplicationError(
+			fmt.Sprintf("%d wait already; share one, or poll", h.waiting), RefusedWaiting)
+	}
+	if h.accepted >= h.opt.MaxUpdates {
+		return temporal.NewApplicationError(
+			fmt.Sprintf("the run has taken %d updates; it must continue as new before it takes more, so poll", h.accepted), RefusedTotal)
+	}
+	return nil
+}
+
+// newerThan reports whether a wait is over.
+func (h *Handlers) newerThan(w Wait) bool {
+	return w.Started != h.state.Started || h.state.Version > w.Version || h.state.Returned != ""
+}
+
+// next answers the update. It sets no timer: whoever waits no longer leaves
+// it to the next change.
+func (h *Handlers) next(ctx workflow.Context, w Wait) (State, error) {
+	h.accepted++
+	h.waiting++
+	defer func() { h.waiting-- }()
+	// A run that is canceled goes on, and may say how it ends.
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	if err := workflow.Await(ctx, func() bool { return h.newerThan(w) }); err != nil {
+		return State{}, err
+	}
+	return h.state, nil
+}
+
+// StatusOf returns what [Handlers.Finish] takes for a workflow function that
+// returned the error.
+func StatusOf(err error) progress.Status {
+	switch {
+	case err == nil:
+		return progress.StatusCompleted
+	case workflow.IsContinueAsNewError(err):
+		return progress.StatusRunning
+	case temporal.IsCanceledError(err):
+		return progress.StatusCanceled
+	}
+	return progress.StatusFailed
+}

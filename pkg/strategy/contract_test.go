@@ -1,0 +1,460 @@
+package strategy_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/reporter"
+	"github.com/runcast/runcast/pkg/strategy"
+)
+
+// arm is one strategy in the suite. A new one joins with a row in [arms].
+type arm struct {
+	name string
+	// make returns the strategy, which calls Temporal by w.theirs only. What
+	// it starts is stopped by w.t.Cleanup.
+	make func(w *world) strategy.Strategy
+	// register adds activities to the workers; nil: there are none.
+	register func(w *world, r worker.Registry)
+	// uses are the methods of Temporal that tell it of changes: it must call
+	// all of them. Beside them it may call those of [anybody] only.
+	uses []string
+	// redis says that there is a Redis. The others have none in the process.
+	redis bool
+	// needs names the handlers that it cannot do without: each is looked for
+	// in the error where it is missing. None: it follows all workflows.
+	needs string
+	// quiet says that it does not notice that a worker is away.
+	quiet bool
+}
+
+// anybody may describe, query once in a while, and ask how a run ended.
+var anybody = []string{"DescribeWorkflowExecution", "QueryWorkflow", "GetWorkflowExecutionHistory"}
+
+var arms = []arm{
+	{
+		name: strategy.Poll, uses: []string{"DescribeWorkflowExecution", "QueryWorkflow"}, needs: handlers.Query,
+		make: func(w *world) strategy.Strategy {
+			return strategy.NewPoll(w.theirs, strategy.PollOptions{CallOptions: fast})
+		},
+	},
+	{
+		name: strategy.Adaptive, uses: []string{"DescribeWorkflowExecution", "QueryWorkflow"}, needs: handlers.Query,
+		make: func(w *world) strategy.Strategy {
+			return strategy.NewAdaptive(w.theirs, strategy.AdaptiveOptions{CallOptions: fast, Max: time.Second})
+		},
+	},
+	{
+		name: strategy.Update, uses: []string{"UpdateWorkflowExecution"}, needs: handlers.Update,
+		make: func(w *world) strategy.Strategy {
+			return strategy.NewUpdate(w.theirs, strategy.UpdateOptions{CallOptions: fast, ProbeEvery: 2 * time.Second})
+		},
+	},
+}
+
+// fast makes a worker that is away show sooner than by default.
+var fast = strategy.CallOptions{Timeout: time.Second}
+
+// each runs a test of the suite for each strategy.
+func each(t *testing.T, f func(t *testing.T, w *world)) {
+	for _, a := range arms {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, newWorld(t, a))
+		})
+	}
+}
+
+func counted(n int64) func(progress.Event) bool {
+	return func(e progress.Event) bool { return e.Current != nil && *e.Current == n }
+}
+
+func TestProgressComesInOrderAndEndsOnce(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		var events []progress.Event
+		for n := range int64(5) {
+			w.signal(id, "do", command{Count: n + 1})
+			events = append(events, v.until("a count", counted(n+1))...)
+		}
+		w.signal(id, "do", command{Return: "complete"})
+		events = append(events, v.closed()...)
+		rising(t, events)
+		end := events[len(events)-1]
+		if end.Status != progress.StatusCompleted || end.Error != "" || end.WorkflowID != id || end.RunID == "" || end.Chain == "" || end.Time.IsZero() {
+			t.Errorf("the end is %+v", end)
+		}
+		w.nothingOpen()
+		w.onlyItsOwnMethods()
+	})
+}
+
+// onlyItsOwnMethods fails unless the strategy has followed in its own way.
+func (w *world) onlyItsOwnMethods() {
+	w.t.Helper()
+	called := w.calls.methods()
+	for _, m := range w.arm.uses {
+		if !slices.Contains(called, m) {
+			w.t.Errorf("%s has not called %s, but %q", w.arm.name, m, called)
+		}
+	}
+	for _, m := range called {
+		if !slices.Contains(w.arm.uses, m) && !slices.Contains(anybody, m) && m != "PollWorkflowExecutionUpdate" {
+			w.t.Errorf("%s has called %s", w.arm.name, m)
+		}
+		if m == "PollWorkflowExecutionUpdate" && w.arm.name != strategy.Update {
+			w.t.Errorf("%s has called %s", w.arm.name, m)
+		}
+	}
+	if !slices.Contains(w.arm.uses, "QueryWorkflow") && w.calls.count("QueryWorkflow") > 2 {
+		w.t.Errorf("%s has queried %d times", w.arm.name, w.calls.count("QueryWorkflow"))
+	}
+}
+
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		how    string
+		status progress.Status
+		text   string
+		end    func(w *world, id string) error
+	}{
+		{"complete", progress.StatusCompleted, "", nil},
+		{"fail", progress.StatusFailed, "the oven is cold", nil},
+		{"terminate", progress.StatusTerminated, "the test says so", func(w *world, id string) error {
+			return w.client.TerminateWorkflow(w.t.Context(), id, "", "the test says so")
+		}},
+	} {
+		t.Run(tt.how, func(t *testing.T) {
+			each(t, func(t *testing.T, w *world) {
+				w.worker(w.reconciled()...)
+				id := w.start("Commanded")
+				live := w.watch(id, progress.Position{})
+				w.signal(id, "do", command{Count: 7})
+				before := live.until("the count", counted(7))
+				if tt.end == nil {
+					w.signal(id, "do", command{Return: tt.how})
+				} else if err := tt.end(w, id); err != nil {
+					t.Fatal(err)
+				}
+				events := append(before, live.closed()...)
+				rising(t, events)
+				check := func(who string, events []progress.Event) {
+					end := events[len(events)-1]
+					if end.Status != tt.status || end.Error != tt.text {
+						t.Errorf("%s: the end is %q %q, want %q %q", who, end.Status, end.Error, tt.status, tt.text)
+					}
+				}
+				check("live", events)
+
+				// Who comes later gets the last state and the same end.
+				late := w.watch(id, progress.Position{}).closed()
+				check("late", late)
+				rising(t, late)
+				if !slices.ContainsFunc(late, counted(7)) {
+					t.Errorf("who comes late gets no state: %s", list(late))
+				}
+				if a, b := events[len(events)-1].Position(), late[len(late)-1].Position(); a != b {
+					t.Errorf("the end is at %v for who was there, at %v for who comes late", a, b)
+				}
+				// Who has the end gets nothing.
+				if g, more := w.watch(id, events[len(events)-1].Position()).next(); more {
+					t.Errorf("behind the end comes %+v, %v", g.event, g.err)
+				}
+			})
+		})
+	}
+}
+
+// A run that has closed can be told even where no worker is left.
+func TestClosedRunWithoutAWorker(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		stop := w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		w.signal(id, "do", command{Count: 7})
+		w.signal(id, "do", command{Return: "fail"})
+		v.closed()
+		stop()
+		events := w.watch(id, progress.Position{}).closed()
+		if end := events[len(events)-1]; end.Status != progress.StatusFailed || end.Error != "the oven is cold" {
+			t.Errorf("the end is %+v", end)
+		}
+	})
+}
+
+func TestUnknownWorkflow(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		err := w.watch("nobody-"+w.queue, progress.Position{}).failure()
+		if !errors.Is(err, progress.ErrNotFound) {
+			t.Errorf("the error is %v", err)
+		}
+		if got := w.calls.methods(); !slices.Equal(got, []string{"DescribeWorkflowExecution"}) || w.calls.count("DescribeWorkflowExecution") != 1 {
+			t.Errorf("the calls are %q, want one describe", got)
+		}
+	})
+}
+
+func TestBadWorkflowID(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		for _, id := range []string{"", strings.Repeat("x", progress.MaxWorkflowIDBytes+1), "\xff"} {
+			if err := w.watch(id, progress.Position{}).failure(); !errors.Is(err, progress.ErrInvalid) {
+				t.Errorf("%.10q: the error is %v", id, err)
+			}
+		}
+		if got := w.calls.methods(); len(got) != 0 {
+			t.Errorf("the calls are %q", got)
+		}
+	})
+}
+
+func TestMissingHandlers(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		if w.arm.needs == "" {
+			t.Skip("it needs no handler")
+		}
+		w.worker(reporter.WithoutHandlers())
+		for name, missing := range map[string]string{"Commanded": handlers.Query, "QueryOnly": w.arm.needs} {
+			if name == "QueryOnly" && w.arm.needs == handlers.Query {
+				continue
+			}
+			id := w.start(name)
+			v := w.watch(id, progress.Position{})
+			for {
+				g, more := v.next()
+				if !more {
+					t.Fatal("the sequence has ended without an error")
+				}
+				if g.err == nil {
+					continue // what the query said
+				}
+				if !errors.Is(g.err, strategy.ErrNoHandlers) || !strings.Contains(g.err.Error(), missing) || !strings.Contains(g.err.Error(), name) {
+					t.Errorf("%s: the error is %v, want one that names %s", name, g.err, missing)
+				}
+				break
+			}
+		}
+	})
+}
+
+func TestWorkerDown(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		stop := w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		w.signal(id, "do", command{Count: 1})
+		events := v.until("the count", counted(1))
+		stop()
+		down := time.Now()
+		w.signal(id, "do", command{Count: 2})
+		if !w.arm.quiet {
+			n, more := v.notice(strategy.Stale)
+			events = append(events, more...)
+			if n.Since.After(down.Add(time.Second)) || n.Since.Before(down.Add(-10*time.Second)) || n.Reason == "" {
+				t.Errorf("the notice is %v, the worker went at %v", n, down)
+			}
+		}
+		w.worker()
+		events = append(events, v.until("the count", counted(2))...)
+		w.signal(id, "do", command{Return: "complete"})
+		events = append(events, v.closed()...)
+		rising(t, events)
+		var kinds []string
+		for _, n := range v.notices {
+			kinds = append(kinds, n.Kind)
+		}
+		if want := []string{strategy.Live}; !w.arm.quiet && !slices.Equal(kinds, want) {
+			t.Errorf("the further notices are %q, want %q", kinds, want)
+		}
+	})
+}
+
+func TestContinueAsNew(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		var events []progress.Event
+		for n := range int64(3) {
+			w.signal(id, "do", command{Count: n + 1})
+			events = append(events, v.until("the count", counted(n+1))...)
+			if n == 2 {
+				w.signal(id, "do", command{Return: "complete"})
+				break
+			}
+			w.signal(id, "do", command{Return: "continue"})
+			before := events[len(events)-1].RunID
+			events = append(events, v.until("the next run", func(e progress.Event) bool { return e.RunID != before })...)
+		}
+		events = append(events, v.closed()...)
+		rising(t, events)
+		runs, chains := map[string]bool{}, map[string]bool{}
+		for _, e := range events {
+			runs[e.RunID], chains[e.Chain] = true, true
+		}
+		if len(runs) != 3 || len(chains) != 1 {
+			t.Errorf("%d runs of %d chains, want 3 of 1: %s", len(runs), len(chains), list(events))
+		}
+	})
+}
+
+// A later chain under the same ID is no part of a sequence that follows the
+// one before, and is reached by who comes with its end.
+func TestTwoChains(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		w.signal(id, "do", command{Count: 1})
+		v.until("the count", counted(1))
+		w.signal(id, "do", command{Return: "fail"})
+		first := v.closed()
+		end := first[len(first)-1]
+		w.startAs(id, "Commanded")
+		w.signal(id, "do", command{Count: 2})
+		v = w.watch(id, end.Position())
+		events := v.until("the count", counted(2))
+		w.signal(id, "do", command{Return: "complete"})
+		events = append(events, v.closed()...)
+		rising(t, append(first, events...))
+		if last := events[len(events)-1]; last.Status != progress.StatusCompleted || last.Chain == end.Chain {
+			t.Errorf("the second end is %+v", last)
+		}
+	})
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		var at progress.Position
+		for n := range int64(4) {
+			w.signal(id, "do", command{Count: n + 1})
+			events := v.until("the count", counted(n+1))
+			if n == 1 {
+				at = events[len(events)-1].Position()
+			}
+		}
+		second := w.watch(id, at)
+		events := second.until("the count", counted(4))
+		for _, e := range events {
+			if e.Epoch == at.Epoch && e.Seq <= at.Seq {
+				t.Errorf("%v comes again behind %v", e.Position(), at)
+			}
+		}
+		// A position that never was is no reason to wait for it.
+		future := at
+		future.Seq += 1_000_000
+		w.watch(id, future).until("the count", counted(4))
+	})
+}
+
+// A server that has too much to do is asked less often, and the sequence goes
+// on.
+func TestRateLimited(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		if len(w.arm.uses) == 0 {
+			t.Skip("it does not ask Temporal")
+		}
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		w.signal(id, "do", command{Count: 1})
+		v.until("the count", counted(1))
+		w.calls.failWith(func(string) error {
+			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "namespace rate limit exceeded")
+		})
+		w.calls.reset()
+		w.signal(id, "do", command{Count: 2})
+		// A long poll that was under way may still bring the change.
+		n, events := v.notice(strategy.Stale)
+		if !strings.Contains(n.Reason, "rate limit") {
+			t.Errorf("the notice is %v", n)
+		}
+		calls := 0
+		for _, m := range w.calls.methods() {
+			calls += w.calls.count(m)
+		}
+		// Twice as long each time, from 0.2 s on.
+		if calls > 10 {
+			t.Errorf("it has asked %d times before it said so", calls)
+		}
+		w.calls.failWith(nil)
+		if !slices.ContainsFunc(events, counted(2)) {
+			v.until("the count", counted(2))
+		}
+		w.signal(id, "do", command{Return: "complete"})
+		v.closed()
+	})
+}
+
+// Whoever embeds the handlers without the plugin is followed all the same.
+func TestHandlersByHand(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		if w.arm.needs == "" {
+			t.Skip("it needs no handler")
+		}
+		w.worker(reporter.WithoutHandlers())
+		id := w.start("ByHand")
+		v := w.watch(id, progress.Position{})
+		w.signal(id, "do", command{Count: 3})
+		events := v.until("the count", counted(3))
+		if e := events[len(events)-1]; !slices.Equal(e.Tags, []string{"bread"}) {
+			t.Errorf("the state is %+v", e)
+		}
+		w.signal(id, "do", command{})
+		v.closed()
+	})
+}
+
+// Nothing is left of a sequence whose consumer goes, by itself or with its
+// context. It runs alone: it looks at all goroutines.
+func TestNothingIsLeft(t *testing.T) {
+	for _, a := range arms {
+		t.Run(a.name, func(t *testing.T) {
+			w := newWorld(t, a)
+			w.worker()
+			id := w.start("Commanded")
+			v := w.watch(id, progress.Position{})
+			w.signal(id, "do", command{Count: 1})
+			v.until("the count", counted(1))
+			v.cancel()
+			for more := true; more; {
+				var g got
+				if g, more = v.next(); more && !errors.Is(g.err, t.Context().Err()) && g.err == nil {
+					t.Errorf("after the cancellation came %+v", g.event)
+				}
+			}
+			w.nothingLeft()
+
+			for range w.strategy.Watch(t.Context(), id, progress.Position{}) {
+				break
+			}
+			w.nothingLeft()
+		})
+	}
+}

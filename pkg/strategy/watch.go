@@ -1,0 +1,255 @@
+package strategy
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// watch is one sequence of a strategy that asks Temporal. All its calls are
+// made by the goroutine that takes the sequence, so none outlives it. Methods
+// that yield return false when the sequence has ended.
+type watch struct {
+	ctx   context.Context
+	calls *calls
+	id    string
+	yield func(progress.Event, error) bool
+
+	// at is the position of the newest state that was yielded, or that the
+	// caller has.
+	at progress.Position
+	// last is the newest state that was read, zero before the first.
+	last handlers.State
+	// run is what Temporal said last of the workflow, zero before the first.
+	run run
+
+	// good is when a worker answered last, failing since when calls fail, the
+	// zero time while they do not; told says that the caller knows of it.
+	good, failing time.Time
+	told          bool
+	// backoff is how long to wait at least before the next call.
+	backoff time.Duration
+}
+
+// watchEach returns a sequence that follow yields.
+func watchEach(ctx context.Context, c *calls, id string, after progress.Position, follow func(*watch)) iter.Seq2[progress.Event, error] {
+	return func(yield func(progress.Event, error) bool) {
+		w := &watch{ctx: ctx, calls: c, id: id, yield: yield, at: after, good: time.Now()}
+		if err := progress.CheckWorkflowID(id); err != nil {
+			w.fail(err)
+			return
+		}
+		follow(w)
+	}
+}
+
+// fail ends the sequence with an error; with the context's where that is why.
+func (w *watch) fail(err error) bool {
+	if w.ctx.Err() != nil {
+		err = w.ctx.Err()
+	}
+	w.yield(progress.Event{}, err)
+	return false
+}
+
+// poll looks at a pace until done says so, which may be nil, or the sequence
+// has ended.
+func (w *watch) poll(p pace, done func() bool) bool {
+	for {
+		changed, more := w.look()
+		switch {
+		case !more:
+			return false
+		case done != nil && done():
+			return true
+		case !w.wait(p.next(changed)):
+			return false
+		}
+	}
+}
+
+// wait waits for d, or longer where calls fail.
+func (w *watch) wait(d time.Duration) bool {
+	if !sleep(w.ctx, max(d, w.backoff)) {
+		return w.fail(w.ctx.Err())
+	}
+	return true
+}
+
+// look describes the workflow, and reads its state while it runs. changed
+// says that the state is newer, or Temporal's own view is.
+func (w *watch) look() (changed, more bool) {
+	r, err := w.calls.describe(w.ctx, w.id, "")
+	switch {
+	case errors.Is(err, progress.ErrNotFound) && w.run.id == "":
+		return false, w.fail(err)
+	case errors.Is(err, progress.ErrNotFound):
+		return true, w.forgotten()
+	case err != nil:
+		return false, w.trouble(err)
+	case w.run.id != "" && r.chain != w.run.chain:
+		// Another chain has begun: the one that is followed has ended.
+		return true, w.endOf(w.run)
+	case !r.open():
+		return true, w.close(r)
+	}
+	before := w.run.id
+	w.run = r
+	s, err := w.calls.query(w.ctx, w.id, &r)
+	if err != nil {
+		return before != r.id, w.trouble(err)
+	}
+	changed, more = w.state(s)
+	return changed || before != r.id, more
+}
+
+// state takes a state that a worker has answered, and yields it if it is
+// newer.
+func (w *watch) state(s handlers.State) (newer, more bool) {
+	if !w.recovered() {
+		return false, false
+	}
+	known := s.Started == w.at.Epoch && s.Version <= w.at.Seq
+	if w.last.Version == 0 && s.Version < w.at.Seq {
+		known = false // the caller's position is of no state that there was
+	}
+	w.last = s
+	if known {
+		return false, true
+	}
+	w.at = s.Position()
+	return true, w.yield(stateEvent(w.id, &s), nil)
+}
+
+// close yields the end of the chain whose last run is r, and before it the
+// last state, where a worker answers.
+func (w *watch) close(r run) bool {
+	w.run = r
+	if w.last.RunID != r.id || w.last.Returned == "" {
+		s, err := w.calls.query(w.ctx, w.id, &r)
+		switch {
+		case w.ctx.Err() != nil:
+			return w.fail(w.ctx.Err())
+		case err == nil:
+			if !w.lastState(s) {
+				return false
+			}
+		}
+		// Without a worker, or without handlers, the status alone is known.
+	}
+	at := progress.Position{Epoch: w.at.Epoch, Seq: w.at.Seq + 1}
+	switch {
+	case w.last.RunID == r.id:
+		at = progress.Position{Epoch: w.last.Started, Seq: w.last.Version + 1}
+	case w.at.Epoch == 0 || w.last.Version > 0:
+		// Nothing of this run is known.
+		at = progress.Position{Epoch: max(r.started.UnixMilli(), 1), Seq: 1}
+	}
+	if w.at == at {
+		return false // the caller has the end
+	}
+	text := ""
+	if r.status != progress.StatusCompleted && r.status != progress.StatusCanceled && r.status != progress.StatusUnknown {
+		// Why it ended is worth a call, but no delay of the end.
+		if end, err := w.calls.end(w.ctx, w.id, r.id); err == nil {
+			text = end.Message
+		}
+	}
+	w.yield(closedEvent(w.id, &r, at, text), nil)
+	return false
+}
+
+// lastState takes the state of a run that has closed.
+func (w *watch) lastState(s handlers.State) bool {
+	if s.Started == w.at.Epoch && s.Version+1 == w.at.Seq {
+		w.last = s // the caller has the end
+		return true
+	}
+	_, more := w.state(s)
+	return more
+}
+
+// hopsMax bounds how many successors of a run are followed.
+const hopsMax = 100
+
+// endOf yields the end of the chain that r was the newest known run of, when
+// it is not the newest chain any more.
+func (w *watch) endOf(r run) bool {
+	for range hopsMax {
+		d, err := w.calls.describe(w.ctx, w.id, r.id)
+		if errors.Is(err, progress.ErrNotFound) {
+			return w.forgotten()
+		}
+		if err != nil {
+			return w.trouble(err)
+		}
+		end, err := w.calls.end(w.ctx, w.id, r.id)
+		if err != nil {
+			return w.trouble(err)
+		}
+		if end.Successor == "" {
+			d.status = end.Status
+			return w.close(d)
+		}
+		r = run{id: end.Successor, chain: r.chain}
+	}
+	return w.forgotten()
+}
+
+// forgotten yields the end of a chain that Temporal does not know any more.
+func (w *watch) forgotten() bool {
+	r := w.run
+	r.status, r.closed = progress.StatusUnknown, time.Now()
+	at := progress.Position{Epoch: max(w.at.Epoch, 1), Seq: w.at.Seq + 1}
+	w.yield(closedEvent(w.id, &r, at, "Temporal does not know the run any more"), nil)
+	return false
+}
+
+const (
+	// minBackoff and maxBackoff bound how long a call that failed is not made
+	// again, limitedBackoff is the upper bound where the server is too busy.
+	minBackoff     = 200 * time.Millisecond
+	maxBackoff     = 5 * time.Second
+	limitedBackoff = 30 * time.Second
+)
+
+// trouble takes an error of a call: it ends the sequence if it is final.
+// Otherwise the next call waits, and the caller is told, once, when calls
+// have failed for as long as one may take.
+func (w *watch) trouble(err error) bool {
+	if w.ctx.Err() != nil || isFinal(err) {
+		return w.fail(err)
+	}
+	most := maxBackoff
+	if isLimited(err) {
+		most = limitedBackoff
+	}
+	begun := time.Now()
+	if isTimeout(err) {
+		begun = begun.Add(-w.calls.timeout)
+	} else {
+		w.backoff = jittered(min(max(2*w.backoff, minBackoff), most))
+	}
+	if w.failing.IsZero() {
+		w.failing = begun
+	}
+	if w.told || time.Since(w.failing) < w.calls.timeout {
+		return true
+	}
+	w.told = true
+	return w.yield(progress.Event{}, &Notice{Kind: Stale, Since: w.good, Reason: bounded(err.Error())})
+}
+
+// recovered notes that a worker has answered.
+func (w *watch) recovered() bool {
+	w.good, w.failing, w.backoff = time.Now(), time.Time{}, 0
+	if !w.told {
+		return true
+	}
+	w.told = false
+	return w.yield(progress.Event{}, &Notice{Kind: Live, Since: w.good, Reason: "a worker answers again"})
+}

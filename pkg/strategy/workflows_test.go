@@ -1,0 +1,69 @@
+package strategy_test
+
+import (
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/reporter"
+)
+
+// testWorkflows are those of the suite's workers, by type. None of them does
+// anything to be followed, but for what it reports.
+var testWorkflows = map[string]any{
+	"Commanded": commanded,
+	"QueryOnly": queryOnly,
+	"ByHand":    byHand,
+}
+
+// command tells a workflow, by the signal "do", what to do next.
+type command struct {
+	Count  int64
+	Return string // "complete", "fail" or "continue"; empty: go on
+}
+
+// commanded does what it is told.
+func commanded(ctx workflow.Context) error {
+	c := workflow.GetSignalChannel(ctx, "do")
+	for {
+		var do command
+		c.Receive(ctx, &do)
+		switch do.Return {
+		case "complete":
+			return nil
+		case "fail":
+			return errors.New("the oven is cold")
+		case "continue":
+			return workflow.NewContinueAsNewError(ctx, "Commanded")
+		}
+		reporter.Workflow(ctx).Count(do.Count, 100)
+	}
+}
+
+// queryOnly answers the query and nothing else, as an old worker might.
+func queryOnly(ctx workflow.Context) error {
+	err := workflow.SetQueryHandler(ctx, handlers.Query, func() (handlers.State, error) {
+		return handlers.State{Started: 1, Version: 1, Time: time.Unix(1, 0), RunID: workflow.GetInfo(ctx).WorkflowExecution.RunID}, nil
+	})
+	if err != nil {
+		return err
+	}
+	workflow.GetSignalChannel(ctx, "do").Receive(ctx, nil)
+	return nil
+}
+
+// byHand embeds the handlers itself.
+func byHand(ctx workflow.Context) (err error) {
+	h, err := handlers.Install(ctx, handlers.Options{Tags: []string{"bread"}})
+	if err != nil {
+		return err
+	}
+	var do command
+	workflow.GetSignalChannel(ctx, "do").Receive(ctx, &do)
+	h.Change(ctx, func(s *handlers.State) { s.Current = &do.Count })
+	workflow.GetSignalChannel(ctx, "do").Receive(ctx, nil)
+	h.Finish(ctx, handlers.StatusOf(nil))
+	return nil
+}
