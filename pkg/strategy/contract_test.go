@@ -59,6 +59,14 @@ var arms = []arm{
 			return strategy.NewUpdate(w.theirs, strategy.UpdateOptions{CallOptions: fast, ProbeEvery: 2 * time.Second})
 		},
 	},
+	{
+		name: strategy.Redis, redis: true, quiet: true,
+		make: func(w *world) strategy.Strategy {
+			p := strategy.NewRedis(w.store, strategy.RedisOptions{CallOptions: fast, Temporal: w.theirs, CheckEvery: time.Second})
+			w.t.Cleanup(func() { p.Close() })
+			return p
+		},
+	},
 }
 
 // fast makes a worker that is away show sooner than by default.
@@ -139,7 +147,7 @@ func TestEnds(t *testing.T) {
 	} {
 		t.Run(tt.how, func(t *testing.T) {
 			each(t, func(t *testing.T, w *world) {
-				w.worker(w.reconciled()...)
+				w.reconciledWorker()
 				id := w.start("Commanded")
 				live := w.watch(id, progress.Position{})
 				w.signal(id, "do", command{Count: 7})
@@ -332,6 +340,13 @@ func TestTwoChains(t *testing.T) {
 		end := first[len(first)-1]
 		w.startAs(id, "Commanded")
 		w.signal(id, "do", command{Count: 2})
+		if w.store != nil {
+			// The new chain shows where its events are.
+			eventually(t, "new chain", func() bool {
+				s, err := w.store.Snapshot(t.Context(), id)
+				return err == nil && s.Chain != end.Chain
+			})
+		}
 		v = w.watch(id, end.Position())
 		events := v.until("the count", counted(2))
 		w.signal(id, "do", command{Return: "complete"})

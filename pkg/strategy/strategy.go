@@ -32,7 +32,8 @@ type Strategy interface {
 	// first: each event but those of [Redis] carries the whole state, and its
 	// seq is the version, which may jump. The zero position begins with the
 	// state as it is. A closed event is the last, once; then the sequence
-	// ends.
+	// ends. Behind a closed event it ends at once, unless a later chain has
+	// begun.
 	//
 	// A [Notice] is no end. Every other error is: [progress.ErrNotFound] for a
 	// workflow that Temporal does not know, [ErrNoHandlers] for one that cannot
@@ -44,8 +45,9 @@ type Strategy interface {
 // Notice tells that a sequence goes on, but not as well as it should.
 type Notice struct {
 	// Kind is "stale" (no worker answers; the state is that of Since),
-	// "degraded" (another strategy goes on in its place), or "live" (what was
-	// stale is not any more).
+	// "degraded" (another strategy goes on in its place), "live" (what was
+	// stale is not any more), or, of redis only, "gap" (events were lost: what
+	// follows does not join what came before).
 	Kind string
 	// Since is when it was last as it should be, of live since when it is
 	// again.
@@ -59,6 +61,7 @@ const (
 	Stale    = "stale"
 	Degraded = "degraded"
 	Live     = "live"
+	Gap      = "gap"
 )
 
 func (n *Notice) Error() string {

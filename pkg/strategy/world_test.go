@@ -27,7 +27,7 @@ import (
 )
 
 // within is how long a test waits for what must come.
-const within = 40 * time.Second
+const within = 90 * time.Second
 
 // world is one test's: a task queue of its own on the shared servers, and a
 // client for the strategy alone, whose calls are counted.
@@ -93,13 +93,21 @@ func (w *world) worker(opts ...reporter.Option) (stop func()) {
 	return stop
 }
 
-// reconciled returns the options of a worker that closes terminated runs in
-// the store, too.
-func (w *world) reconciled() []reporter.Option {
+// reconciledWorker starts a worker that closes terminated runs in the store,
+// where there is one.
+func (w *world) reconciledWorker() {
+	w.t.Helper()
 	if w.store == nil {
-		return nil
+		w.worker()
+		return
 	}
-	return []reporter.Option{reporter.WithReconciler(200)}
+	w.worker(reporter.WithReconciler(200))
+	if err := reporter.EnsureReconciler(w.t.Context(), w.client, w.queue, time.Second); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = w.client.ScheduleClient().GetHandle(context.Background(), reporter.ReconcilerID(w.queue)).Delete(context.Background())
+	})
 }
 
 func (w *world) start(name string, args ...any) string {
