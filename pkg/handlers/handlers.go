@@ -66,7 +66,8 @@ type notifier interface {
 // handlersKey finds the handlers in workflow contexts.
 type handlersKey struct{}
 
-// NewContext returns a context for which [Install] returns h.
+// NewContext returns a context for which [Install] returns h, or with nil
+// installs others.
 func NewContext(ctx workflow.Context, h *Handlers) workflow.Context {
 	return workflow.WithValue(ctx, handlersKey{}, h)
 }
@@ -76,7 +77,7 @@ func NewContext(ctx workflow.Context, h *Handlers) workflow.Context {
 // already it returns those, and the options are the plugin's. The state is
 // then version 1.
 func Install(ctx workflow.Context, o Options) (*Handlers, error) {
-	if h, ok := ctx.Value(handlersKey{}).(*Handlers); ok {
+	if h, _ := ctx.Value(handlersKey{}).(*Handlers); h != nil {
 		return h, nil
 	}
 	if o.MaxUpdates <= 0 {

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/runcast/runcast/pkg/handlers"
@@ -355,6 +357,39 @@ func TestTwoChains(t *testing.T) {
 		if last := events[len(events)-1]; last.Status != progress.StatusCompleted || last.Chain == end.Chain {
 			t.Errorf("the second end is %+v", last)
 		}
+	})
+}
+
+// A reset goes on with a run whose history begins like the one before: it
+// must not be taken for that.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		v := w.watch(id, progress.Position{})
+		var events []progress.Event
+		for n := range int64(3) {
+			w.signal(id, "do", command{Count: n + 1})
+			events = append(events, v.until("the count", counted(n+1))...)
+		}
+		before := events[len(events)-1].RunID
+		_, err := w.client.ResetWorkflowExecution(t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
+			Namespace: "default", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id},
+			WorkflowTaskFinishEventId: 4, RequestId: id, Reason: "the test says so",
+			ResetReapplyExcludeTypes: []enumspb.ResetReapplyExcludeType{enumspb.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.signal(id, "do", command{Count: 9})
+		events = append(events, v.until("the count", counted(9))...)
+		if e := events[len(events)-1]; e.RunID == before {
+			t.Errorf("the run is still %s", before)
+		}
+		w.signal(id, "do", command{Return: "complete"})
+		events = append(events, v.closed()...)
+		rising(t, events)
 	})
 }
 

@@ -16,6 +16,7 @@ var testWorkflows = map[string]any{
 	"Commanded": commanded,
 	"QueryOnly": queryOnly,
 	"ByHand":    byHand,
+	"Limited":   limited,
 }
 
 // command tells a workflow, by the signal "do", what to do next.
@@ -39,6 +40,31 @@ func commanded(ctx workflow.Context) error {
 			return workflow.NewContinueAsNewError(ctx, "Commanded")
 		}
 		reporter.Workflow(ctx).Count(do.Count, 100)
+	}
+}
+
+// limited does what it is told, with the plugin's handlers replaced by others
+// with bounds of their own.
+func limited(ctx workflow.Context, o handlers.Options) error {
+	h, err := handlers.Install(handlers.NewContext(ctx, nil), o)
+	if err != nil {
+		return err
+	}
+	c := workflow.GetSignalChannel(ctx, "do")
+	for {
+		var do command
+		c.Receive(ctx, &do)
+		var end error
+		switch do.Return {
+		case "complete":
+		case "continue":
+			end = workflow.NewContinueAsNewError(ctx, "Limited", o)
+		default:
+			h.Change(ctx, func(s *handlers.State) { s.Current = &do.Count })
+			continue
+		}
+		h.Finish(ctx, handlers.StatusOf(end))
+		return end
 	}
 }
 

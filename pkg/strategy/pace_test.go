@@ -1,0 +1,198 @@
+package strategy
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// clockwork is a service whose answers take no time, so that the clock of a
+// bubble shows the pauses between calls, and nothing else. What Temporal
+// answers is the contract suite's.
+type clockwork struct {
+	workflowservice.WorkflowServiceClient
+	begun time.Time
+	// version is that of the state after the given time.
+	version func(since time.Duration) int64
+	// describing fails describes, querying hangs queries, while they say so.
+	describing func(since time.Duration) error
+	querying   func(since time.Duration) bool
+	describes  []time.Duration
+	queries    int
+}
+
+func (c *clockwork) WorkflowService() workflowservice.WorkflowServiceClient { return c }
+
+func (c *clockwork) DescribeWorkflowExecution(context.Context, *workflowservice.DescribeWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	since := time.Since(c.begun)
+	c.describes = append(c.describes, since)
+	if c.describing != nil {
+		if err := c.describing(since); err != nil {
+			return nil, err
+		}
+	}
+	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
+		Execution: &commonpb.WorkflowExecution{WorkflowId: "wf", RunId: "run"}, FirstRunId: "run",
+		Type: &commonpb.WorkflowType{Name: "Bake"}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+		StartTime: timestamppb.New(c.begun),
+	}}, nil
+}
+
+func (c *clockwork) QueryWorkflow(ctx context.Context, _ *workflowservice.QueryWorkflowRequest, _ ...grpc.CallOption) (*workflowservice.QueryWorkflowResponse, error) {
+	c.queries++
+	since := time.Since(c.begun)
+	if c.querying != nil && c.querying(since) {
+		<-ctx.Done()
+		return nil, serviceerror.NewDeadlineExceeded("context deadline exceeded")
+	}
+	p, err := converter.GetDefaultDataConverter().ToPayloads(handlers.State{
+		Started: c.begun.UnixMilli(), Version: c.version(since), RunID: "run", Chain: "run", Type: "Bake",
+	})
+	return &workflowservice.QueryWorkflowResponse{QueryResult: p}, err
+}
+
+// take takes a sequence for a time and returns what came when.
+func take(t *testing.T, s Strategy, c *clockwork, most time.Duration) (versions []int64, notices []*Notice) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), most)
+	defer cancel()
+	for e, err := range s.Watch(ctx, "wf", progress.Position{}) {
+		n, isNotice := err.(*Notice)
+		switch {
+		case isNotice:
+			notices = append(notices, n)
+		case err == nil:
+			versions = append(versions, e.Seq)
+		case ctx.Err() == nil:
+			t.Fatal(err)
+		}
+	}
+	return versions, notices
+}
+
+func one(time.Duration) int64 { return 1 }
+
+func TestPollLooksTwiceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{begun: time.Now(), version: func(since time.Duration) int64 { return 1 + int64(since/(2*time.Second)) }}
+		versions, _ := take(t, NewPoll(c, PollOptions{}), c, 10*time.Second-time.Millisecond)
+		if len(c.describes) != 20 || c.queries != 20 {
+			t.Errorf("%d describes and %d queries in 10 s, want 20 of each", len(c.describes), c.queries)
+		}
+		for i, at := range c.describes {
+			if at != time.Duration(i)*500*time.Millisecond {
+				t.Errorf("describe %d came at %v", i, at)
+			}
+		}
+		if want := []int64{1, 2, 3, 4, 5}; !slices.Equal(versions, want) {
+			t.Errorf("the versions are %v, want %v", versions, want)
+		}
+	})
+}
+
+func TestAdaptiveLooksLessOftenWhileNothingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const change = 40 * time.Second
+		c := &clockwork{begun: time.Now(), version: func(since time.Duration) int64 {
+			if since < change {
+				return 1
+			}
+			return 2
+		}}
+		take(t, NewAdaptive(c, AdaptiveOptions{}), c, 60*time.Second)
+		interval, jitter := 100*time.Millisecond, false
+		for i := 1; i < len(c.describes); i++ {
+			pause := c.describes[i] - c.describes[i-1]
+			if low := max(interval*8/10, 100*time.Millisecond); pause > interval || pause < low {
+				t.Errorf("pause %d is %v, want %v to %v", i, pause, low, interval)
+			}
+			jitter = jitter || pause != interval
+			interval = min(interval*3/2, 5*time.Second)
+			if c.describes[i-1] < change && c.describes[i] >= change {
+				interval = 100 * time.Millisecond
+			}
+		}
+		if !jitter {
+			t.Error("all pauses are as long as they can be")
+		}
+		if n := len(c.describes); n < 25 || n > 45 {
+			t.Errorf("%d looks in a minute", n)
+		}
+	})
+}
+
+// A server that has too much to do is asked twice as seldom each time, up to
+// half a minute, and the caller is told once.
+func TestLimitedSlowsDown(t *testing.T) {
+	for name, make := range map[string]func(c *clockwork) Strategy{
+		Poll:     func(c *clockwork) Strategy { return NewPoll(c, PollOptions{}) },
+		Adaptive: func(c *clockwork) Strategy { return NewAdaptive(c, AdaptiveOptions{}) },
+		Update:   func(c *clockwork) Strategy { return NewUpdate(c, UpdateOptions{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &clockwork{begun: time.Now(), version: one, describing: func(time.Duration) error {
+					return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "slow down")
+				}}
+				_, notices := take(t, make(c), c, 5*time.Minute)
+				if n := len(c.describes); n < 12 || n > 25 {
+					t.Errorf("%d calls in five minutes", n)
+				}
+				if last := c.describes[len(c.describes)-1] - c.describes[len(c.describes)-2]; last < 24*time.Second || last > 30*time.Second {
+					t.Errorf("the last pause is %v", last)
+				}
+				if len(notices) != 1 || notices[0].Kind != Stale || !notices[0].Since.Equal(c.begun) {
+					t.Errorf("the notices are %v", notices)
+				}
+			})
+		})
+	}
+}
+
+// A worker that is away shows after one query's time, once for each time that
+// it is away.
+func TestStaleOncePerOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{begun: time.Now(), version: one, querying: func(since time.Duration) bool {
+			return since%(time.Minute) > 30*time.Second
+		}}
+		_, notices := take(t, NewPoll(c, PollOptions{}), c, 2*time.Minute+10*time.Second)
+		var kinds []string
+		for _, n := range notices {
+			kinds = append(kinds, n.Kind)
+		}
+		if want := []string{Stale, Live, Stale, Live}; !slices.Equal(kinds, want) {
+			t.Fatalf("the notices are %v, want %v", notices, want)
+		}
+		if at := notices[0].Since.Sub(c.begun); at != 30*time.Second {
+			t.Errorf("stale since %v, want 30s", at)
+		}
+	})
+}
+
+func TestBounded(t *testing.T) {
+	long := make([]byte, 0, 3*errorMax)
+	for range errorMax {
+		long = append(long, "é"...)
+	}
+	if s := bounded(string(long)); len(s) > errorMax || len(s) < errorMax-4 || s[len(s)-3:] != "…" {
+		t.Errorf("%d bytes, ending with %q", len(s), s[len(s)-4:])
+	}
+	if s := bounded("short"); s != "short" {
+		t.Errorf("it is %q", s)
+	}
+}

@@ -1,0 +1,192 @@
+package strategy_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/strategy"
+)
+
+// updates counts the events of the workflow's newest run's history that are
+// of updates.
+func (w *world) updates(id string) (accepted, completed int) {
+	w.t.Helper()
+	it := w.client.GetWorkflowHistory(w.t.Context(), id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for it.HasNext() {
+		e, err := it.Next()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		switch e.EventType {
+		case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+			accepted++
+		case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
+			completed++
+			if f := e.GetWorkflowExecutionUpdateCompletedEventAttributes().GetOutcome().GetFailure(); f != nil {
+				w.t.Errorf("an update has failed: %v", f)
+			}
+		}
+	}
+	return accepted, completed
+}
+
+func updateArm(o strategy.UpdateOptions) arm {
+	o.CallOptions, o.ProbeEvery = fast, 5*time.Second
+	o.Degraded.Max = time.Second
+	return arm{name: strategy.Update, make: func(w *world) strategy.Strategy { return strategy.NewUpdate(w.theirs, o) }}
+}
+
+// degraded counts the viewer's notices of that kind: on a busy machine there
+// may be others.
+func degraded(v *viewer) (n int) {
+	for _, notice := range v.notices {
+		if notice.Kind == strategy.Degraded {
+			n++
+		}
+	}
+	return n
+}
+
+// However many wait, on however many nodes, one update is in flight, and the
+// run takes one for each change.
+func TestOneUpdateForAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, updateArm(strategy.UpdateOptions{}))
+	w.worker()
+	id := w.start("Commanded")
+	nodes := []strategy.Strategy{w.strategy, w.arm.make(w)}
+	var viewers []*viewer
+	for n := range 30 {
+		w.strategy = nodes[n%2]
+		viewers = append(viewers, w.watch(id, progress.Position{}))
+	}
+	const changes = 4
+	for n := range int64(changes) {
+		w.signal(id, "do", command{Count: n + 1})
+		for _, v := range viewers {
+			v.until("the count", counted(n+1))
+		}
+	}
+	w.signal(id, "do", command{Return: "complete"})
+	for _, v := range viewers {
+		v.closed()
+		if degraded(v) > 0 {
+			t.Errorf("the notices are %v", v.notices)
+		}
+	}
+	// One for each change, and one that Finish lets go.
+	if accepted, completed := w.updates(id); accepted != completed || accepted < changes || accepted > changes+1 {
+		t.Errorf("%d updates accepted, %d completed, for %d changes", accepted, completed, changes)
+	}
+}
+
+// More than a run lets wait at a time go on by polling, and say so; the run's
+// own updates have their room.
+func TestTooManyWaiting(t *testing.T) {
+	t.Parallel()
+	for name, max := range map[string]int{"the run's limit": 0, "the server's limit": 100} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, updateArm(strategy.UpdateOptions{PerWatch: true}))
+			w.worker()
+			id := w.start("Limited", handlers.Options{MaxWaiting: max})
+			var viewers []*viewer
+			for range 15 {
+				viewers = append(viewers, w.watch(id, progress.Position{}))
+			}
+			for n := range int64(3) {
+				w.signal(id, "do", command{Count: n + 1})
+				for _, v := range viewers {
+					v.until("the count", counted(n+1))
+				}
+			}
+			w.signal(id, "do", command{Return: "complete"})
+			n := 0
+			for _, v := range viewers {
+				v.closed()
+				n += degraded(v)
+			}
+			if n < 15-10 || n > 15 {
+				t.Errorf("%d of 15 have degraded", n)
+			}
+		})
+	}
+}
+
+// A run that has taken all the updates that it may is polled; the next run
+// takes updates again.
+func TestRunOutOfUpdates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, updateArm(strategy.UpdateOptions{}))
+	w.worker()
+	id := w.start("Limited", handlers.Options{MaxUpdates: 3})
+	v := w.watch(id, progress.Position{})
+	var events []progress.Event
+	for n := range int64(6) {
+		w.signal(id, "do", command{Count: n + 1})
+		events = append(events, v.until("the count", counted(n+1))...)
+	}
+	if degraded(v) != 1 || !slices.ContainsFunc(v.notices, func(n *strategy.Notice) bool { return strings.Contains(n.Reason, "3 updates") }) {
+		t.Errorf("the notices are %v", v.notices)
+	}
+	if accepted, _ := w.updates(id); accepted != 3 {
+		t.Errorf("the run has taken %d updates", accepted)
+	}
+	run := events[len(events)-1].RunID
+	w.signal(id, "do", command{Return: "continue"})
+	events = append(events, v.until("the next run", func(e progress.Event) bool { return e.RunID != run })...)
+	before := w.calls.count("UpdateWorkflowExecution")
+	w.signal(id, "do", command{Count: 7})
+	events = append(events, v.until("the count", counted(7))...)
+	w.signal(id, "do", command{Return: "complete"})
+	events = append(events, v.closed()...)
+	rising(t, events)
+	if w.calls.count("UpdateWorkflowExecution") <= before {
+		t.Error("the next run was not asked for updates")
+	}
+}
+
+// Temporal takes 2,000 updates of a run in all, whoever sends them.
+func TestServersBudget(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it makes 2,000 updates")
+	}
+	t.Parallel()
+	w := newWorld(t, updateArm(strategy.UpdateOptions{}))
+	w.worker()
+	id := w.start("Limited", handlers.Options{MaxUpdates: 10_000})
+	var senders sync.WaitGroup
+	for sender := range 8 {
+		senders.Go(func() {
+			for n := range 2000 / 8 {
+				_, err := w.client.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+					WorkflowID: id, UpdateID: fmt.Sprint("own-", sender, "-", n), UpdateName: handlers.Update,
+					Args: []any{handlers.Wait{}}, WaitForStage: client.WorkflowUpdateStageCompleted,
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	senders.Wait()
+	v := w.watch(id, progress.Position{})
+	n, _ := v.notice(strategy.Degraded)
+	if !strings.Contains(n.Reason, "2000") {
+		t.Errorf("the notice is %v", n)
+	}
+	w.signal(id, "do", command{Count: 1})
+	v.until("the count", counted(1))
+	w.signal(id, "do", command{Return: "complete"})
+	v.closed()
+}
