@@ -82,7 +82,10 @@ func ProgressiveWorkflow(ctx workflow.Context, in ProgressiveInput) (Progressive
 		return ProgressiveResult{}, err
 	}
 	for step := in.Done + 1; step <= in.Steps; step++ {
-		if step == in.ContinueAt && in.Done < step-1 {
+		// Where many follow the run, Temporal may advise it: each change that
+		// they wait for by an update is kept in its history.
+		advised := workflow.GetInfo(ctx).GetContinueAsNewSuggested()
+		if (step == in.ContinueAt || advised) && in.Done < step-1 {
 			in.Done = step - 1
 			return ProgressiveResult{}, workflow.NewContinueAsNewError(ctx, ProgressiveName, in)
 		}

@@ -1,25 +1,25 @@
 package strategy_test
 
 import (
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
-	"github.com/runcast/runcast/pkg/reporter"
 	"github.com/runcast/runcast/pkg/strategy"
 )
 
-// arm is one strategy in the suite. A new one joins with a row in [arms].
+// arm is one strategy in the suite. A new one joins with a row in [arms], and
+// all tests that call [each] run for it, each with a worker that has the
+// plugin: make the strategy on w.theirs, whose calls are counted, name in uses
+// the methods that make it what it is, and register what its workers need. A
+// receiver of its deliveries is started in make and stopped by w.t.Cleanup.
 type arm struct {
 	name string
 	// make returns the strategy, which calls Temporal by w.theirs only. What
@@ -28,8 +28,8 @@ type arm struct {
 	// register adds activities to the workers; nil: there are none.
 	register func(w *world, r worker.Registry)
 	// uses are the methods of Temporal that tell it of changes: it must call
-	// all of them. Beside them it may call those of [anybody] only.
-	uses []string
+	// all of them. Beside them it may call those in may, and of [anybody].
+	uses, may []string
 	// redis says that there is a Redis. The others have none in the process.
 	redis bool
 	// needs names the handlers that it cannot do without: each is looked for
@@ -56,7 +56,7 @@ var arms = []arm{
 		},
 	},
 	{
-		name: strategy.Update, uses: []string{"UpdateWorkflowExecution"}, needs: handlers.Update,
+		name: strategy.Update, uses: []string{"UpdateWorkflowExecution"}, may: []string{"PollWorkflowExecutionUpdate"}, needs: handlers.Update,
 		make: func(w *world) strategy.Strategy {
 			return strategy.NewUpdate(w.theirs, strategy.UpdateOptions{CallOptions: fast, ProbeEvery: 2 * time.Second})
 		},
@@ -115,16 +115,16 @@ func TestProgressComesInOrderAndEndsOnce(t *testing.T) {
 func (w *world) onlyItsOwnMethods() {
 	w.t.Helper()
 	called := w.calls.methods()
+	if len(w.arm.uses) == 0 && len(called) > 1 {
+		w.t.Errorf("%s has called %q", w.arm.name, called)
+	}
 	for _, m := range w.arm.uses {
 		if !slices.Contains(called, m) {
 			w.t.Errorf("%s has not called %s, but %q", w.arm.name, m, called)
 		}
 	}
 	for _, m := range called {
-		if !slices.Contains(w.arm.uses, m) && !slices.Contains(anybody, m) && m != "PollWorkflowExecutionUpdate" {
-			w.t.Errorf("%s has called %s", w.arm.name, m)
-		}
-		if m == "PollWorkflowExecutionUpdate" && w.arm.name != strategy.Update {
+		if !slices.Contains(slices.Concat(w.arm.uses, w.arm.may, anybody), m) {
 			w.t.Errorf("%s has called %s", w.arm.name, m)
 		}
 	}
@@ -202,97 +202,6 @@ func TestClosedRunWithoutAWorker(t *testing.T) {
 		events := w.watch(id, progress.Position{}).closed()
 		if end := events[len(events)-1]; end.Status != progress.StatusFailed || end.Error != "the oven is cold" {
 			t.Errorf("the end is %+v", end)
-		}
-	})
-}
-
-func TestUnknownWorkflow(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		w.worker()
-		err := w.watch("nobody-"+w.queue, progress.Position{}).failure()
-		if !errors.Is(err, progress.ErrNotFound) {
-			t.Errorf("the error is %v", err)
-		}
-		if got := w.calls.methods(); !slices.Equal(got, []string{"DescribeWorkflowExecution"}) || w.calls.count("DescribeWorkflowExecution") != 1 {
-			t.Errorf("the calls are %q, want one describe", got)
-		}
-	})
-}
-
-func TestBadWorkflowID(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		for _, id := range []string{"", strings.Repeat("x", progress.MaxWorkflowIDBytes+1), "\xff"} {
-			if err := w.watch(id, progress.Position{}).failure(); !errors.Is(err, progress.ErrInvalid) {
-				t.Errorf("%.10q: the error is %v", id, err)
-			}
-		}
-		if got := w.calls.methods(); len(got) != 0 {
-			t.Errorf("the calls are %q", got)
-		}
-	})
-}
-
-func TestMissingHandlers(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if w.arm.needs == "" {
-			t.Skip("it needs no handler")
-		}
-		w.worker(reporter.WithoutHandlers())
-		for name, missing := range map[string]string{"Commanded": handlers.Query, "QueryOnly": w.arm.needs} {
-			if name == "QueryOnly" && w.arm.needs == handlers.Query {
-				continue
-			}
-			id := w.start(name)
-			v := w.watch(id, progress.Position{})
-			for {
-				g, more := v.next()
-				if !more {
-					t.Fatal("the sequence has ended without an error")
-				}
-				if g.err == nil {
-					continue // what the query said
-				}
-				if !errors.Is(g.err, strategy.ErrNoHandlers) || !strings.Contains(g.err.Error(), missing) || !strings.Contains(g.err.Error(), name) {
-					t.Errorf("%s: the error is %v, want one that names %s", name, g.err, missing)
-				}
-				break
-			}
-		}
-	})
-}
-
-func TestWorkerDown(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		stop := w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 1})
-		events := v.until("the count", counted(1))
-		stop()
-		down := time.Now()
-		w.signal(id, "do", command{Count: 2})
-		if !w.arm.quiet {
-			n, more := v.notice(strategy.Stale)
-			events = append(events, more...)
-			if n.Since.After(down.Add(time.Second)) || n.Since.Before(down.Add(-10*time.Second)) || n.Reason == "" {
-				t.Errorf("the notice is %v, the worker went at %v", n, down)
-			}
-		}
-		w.worker()
-		events = append(events, v.until("the count", counted(2))...)
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
-		rising(t, events)
-		var kinds []string
-		for _, n := range v.notices {
-			kinds = append(kinds, n.Kind)
-		}
-		if want := []string{strategy.Live}; !w.arm.quiet && !slices.Equal(kinds, want) {
-			t.Errorf("the further notices are %q, want %q", kinds, want)
 		}
 	})
 }
@@ -419,92 +328,4 @@ func TestResume(t *testing.T) {
 		future.Seq += 1_000_000
 		w.watch(id, future).until("the count", counted(4))
 	})
-}
-
-// A server that has too much to do is asked less often, and the sequence goes
-// on.
-func TestRateLimited(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if len(w.arm.uses) == 0 {
-			t.Skip("it does not ask Temporal")
-		}
-		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 1})
-		v.until("the count", counted(1))
-		w.calls.failWith(func(string) error {
-			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "namespace rate limit exceeded")
-		})
-		w.calls.reset()
-		w.signal(id, "do", command{Count: 2})
-		// A long poll that was under way may still bring the change.
-		n, events := v.notice(strategy.Stale)
-		if !strings.Contains(n.Reason, "rate limit") {
-			t.Errorf("the notice is %v", n)
-		}
-		calls := 0
-		for _, m := range w.calls.methods() {
-			calls += w.calls.count(m)
-		}
-		// Twice as long each time, from 0.2 s on.
-		if calls > 10 {
-			t.Errorf("it has asked %d times before it said so", calls)
-		}
-		w.calls.failWith(nil)
-		if !slices.ContainsFunc(events, counted(2)) {
-			v.until("the count", counted(2))
-		}
-		w.signal(id, "do", command{Return: "complete"})
-		v.closed()
-	})
-}
-
-// Whoever embeds the handlers without the plugin is followed all the same.
-func TestHandlersByHand(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if w.arm.needs == "" {
-			t.Skip("it needs no handler")
-		}
-		w.worker(reporter.WithoutHandlers())
-		id := w.start("ByHand")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 3})
-		events := v.until("the count", counted(3))
-		if e := events[len(events)-1]; !slices.Equal(e.Tags, []string{"bread"}) {
-			t.Errorf("the state is %+v", e)
-		}
-		w.signal(id, "do", command{})
-		v.closed()
-	})
-}
-
-// Nothing is left of a sequence whose consumer goes, by itself or with its
-// context. It runs alone: it looks at all goroutines.
-func TestNothingIsLeft(t *testing.T) {
-	for _, a := range arms {
-		t.Run(a.name, func(t *testing.T) {
-			w := newWorld(t, a)
-			w.worker()
-			id := w.start("Commanded")
-			v := w.watch(id, progress.Position{})
-			w.signal(id, "do", command{Count: 1})
-			v.until("the count", counted(1))
-			v.cancel()
-			for more := true; more; {
-				var g got
-				if g, more = v.next(); more && !errors.Is(g.err, t.Context().Err()) && g.err == nil {
-					t.Errorf("after the cancellation came %+v", g.event)
-				}
-			}
-			w.nothingLeft()
-
-			for range w.strategy.Watch(t.Context(), id, progress.Position{}) {
-				break
-			}
-			w.nothingLeft()
-		})
-	}
 }

@@ -155,7 +155,8 @@ func TestRunOutOfUpdates(t *testing.T) {
 	}
 }
 
-// Temporal takes 2,000 updates of a run in all, whoever sends them.
+// Temporal takes 2,000 updates of a run in all, whoever sends them, and says
+// in time that the run should continue as new.
 func TestServersBudget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it makes 2,000 updates")
@@ -186,7 +187,18 @@ func TestServersBudget(t *testing.T) {
 		t.Errorf("the notice is %v", n)
 	}
 	w.signal(id, "do", command{Count: 1})
-	v.until("the count", counted(1))
+	events := v.until("the count", counted(1))
+	// By now Temporal has advised the run to continue as new, and the next one
+	// takes updates again.
+	run := events[len(events)-1].RunID
+	w.signal(id, "do", command{Return: "advised"})
+	v.until("the next run", func(e progress.Event) bool { return e.RunID != run })
+	before := w.calls.count("UpdateWorkflowExecution")
+	w.signal(id, "do", command{Count: 2})
+	v.until("the count", counted(2))
 	w.signal(id, "do", command{Return: "complete"})
 	v.closed()
+	if w.calls.count("UpdateWorkflowExecution") <= before {
+		t.Error("the next run was not asked for updates")
+	}
 }

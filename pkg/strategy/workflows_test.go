@@ -22,7 +22,7 @@ var testWorkflows = map[string]any{
 // command tells a workflow, by the signal "do", what to do next.
 type command struct {
 	Count  int64
-	Return string // "complete", "fail" or "continue"; empty: go on
+	Return string // "complete", "fail", "continue" or "advised"; empty: go on
 }
 
 // commanded does what it is told.
@@ -57,6 +57,12 @@ func limited(ctx workflow.Context, o handlers.Options) error {
 		var end error
 		switch do.Return {
 		case "complete":
+		case "advised": // only then
+			if !workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+				end = errors.New("nobody has advised it")
+				break
+			}
+			fallthrough
 		case "continue":
 			end = workflow.NewContinueAsNewError(ctx, "Limited", o)
 		default:
