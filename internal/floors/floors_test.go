@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"pkg/agents":       1,
 	"pkg/payloadcodec": 1,
 	"pkg/handlers":     1,
+	"pkg/webhook":      1,
 
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,

@@ -1,0 +1,177 @@
+package webhook
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Options of a [Sender]. Keys are required.
+type Options struct {
+	Keys Keys
+	// Allow names addresses that may be called beside public ones.
+	Allow Allow
+	// Timeout bounds one message: name, connection, answer; 0 is [DefaultTimeout].
+	Timeout time.Duration
+	// Resolver finds the addresses of names; nil is the system's.
+	Resolver *net.Resolver
+}
+
+// DefaultTimeout is how long a receiver may take.
+const DefaultTimeout = 10 * time.Second
+
+const (
+	// maxAnswer bounds what is read of an answer, its headers by themselves.
+	maxAnswer = 64 << 10
+	// drainFor bounds how long an answer's body is read, which nobody needs:
+	// it only lets the connection be used again.
+	drainFor = time.Second
+)
+
+// Sender sends webhooks. It is safe for use by many goroutines.
+type Sender struct {
+	o      Options
+	dialer *net.Dialer
+	// transport is used by itself: a client would follow redirects.
+	transport *http.Transport
+}
+
+// NewSender returns a sender. Close it.
+func NewSender(o Options) (*Sender, error) {
+	if o.Keys.Empty() {
+		return nil, errors.New("webhook: there is no secret to sign with; set RUNCAST_PUSH_SECRETS")
+	}
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	s := &Sender{o: o}
+	s.dialer = &net.Dialer{Timeout: o.Timeout, Resolver: o.Resolver, ControlContext: newGuard(o.Allow).control}
+	s.transport = &http.Transport{
+		// Never a proxy: it would make the connection in our place, and nobody
+		// would check where to.
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return s.dialer.DialContext(context.WithValue(ctx, nameKey{}, address), network, address)
+		},
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    o.Timeout,
+		MaxIdleConns:           100,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: maxAnswer,
+		// What is small on the way may be large once unpacked.
+		DisableCompression: true,
+	}
+	return s, nil
+}
+
+// Close closes the connections that are kept for further messages.
+func (s *Sender) Close() { s.transport.CloseIdleConnections() }
+
+// Send sends a message once. An error is an [*Error].
+func (s *Sender) Send(ctx context.Context, m Message) error {
+	u, err := parseURL(m.URL)
+	if err != nil {
+		return &Error{Reason: err.Error(), Final: true}
+	}
+	if len(m.Body) > MaxBody {
+		return &Error{Reason: fmt.Sprintf("the message has %d bytes; %d are allowed", len(m.Body), MaxBody), Final: true}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
+	if err != nil {
+		return &Error{Reason: "the webhook's URL cannot be called", Final: true, cause: err}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "runcast-webhook")
+	if err := s.o.Keys.Sign(req.Header, m.ID, time.Now(), m.Body); err != nil {
+		return &Error{Reason: err.Error(), Final: true, cause: err}
+	}
+	res, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return s.failed(ctx, hostPort(u), err)
+	}
+	text := drain(res.Body)
+	return answered(res, text)
+}
+
+// failed says why there is no answer.
+func (s *Sender) failed(ctx context.Context, place string, err error) *Error {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, errForbidden):
+		return &Error{Reason: fmt.Sprintf("%s: %v", place, unwrapTo(err, errForbidden)), Final: true, cause: err}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &Error{Reason: fmt.Sprintf("%s did not answer within %v", place, s.o.Timeout), cause: err}
+	case errors.As(err, &dns):
+		return &Error{Reason: fmt.Sprintf("the name of %s cannot be looked up: %s", place, dns.Err), cause: err}
+	}
+	var op *net.OpError
+	why := err
+	if errors.As(err, &op) {
+		why = op.Err
+	}
+	return &Error{Reason: fmt.Sprintf("%s: %s", place, printable(why.Error())), cause: err}
+}
+
+// unwrapTo returns the outermost error in the chain that names target itself,
+// without what dialers and clients put in front of it.
+func unwrapTo(err, target error) error {
+	for inner := errors.Unwrap(err); inner != nil && errors.Is(inner, target) && inner != target; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
+}
+
+// drain reads an answer's body within bounds, and closes it.
+func drain(body io.ReadCloser) []byte {
+	timer := time.AfterFunc(drainFor, func() { body.Close() })
+	defer timer.Stop()
+	defer body.Close()
+	text, _ := io.ReadAll(io.LimitReader(body, maxAnswer)) // the status has said all that counts
+	return text
+}
+
+// answered returns what an answer means; nil: the message was taken.
+func answered(res *http.Response, text []byte) error {
+	status := res.StatusCode
+	switch {
+	case status >= 200 && status < 300:
+		return nil
+	case status >= 300 && status < 400:
+		return &Error{
+			Reason: fmt.Sprintf("the receiver answers %s, to %q: redirects are not followed; give the URL that takes the message itself", res.Status, printable(res.Header.Get("Location"))),
+			Final:  true, Status: status,
+		}
+	}
+	reason := "the receiver answers " + printable(res.Status)
+	if line := printable(string(text)); line != "" {
+		reason += ": " + line
+	}
+	return &Error{Reason: reason, Final: final(status), Status: status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+}
+
+// printable returns a stranger's text as one short line.
+func printable(text string) string {
+	const most = 200
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError:
+			return -1
+		case unicode.IsPrint(r):
+			return r
+		}
+		return ' '
+	}, text))
+}
