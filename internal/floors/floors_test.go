@@ -47,6 +47,7 @@ var floors = map[string]int{
 	"pkg/reporter": 2,
 	"pkg/httpapi":  2,
 	"pkg/strategy": 2,
+	"pkg/delivery": 2,
 	"activities":   2,
 
 	"pkg/conversation": 2,

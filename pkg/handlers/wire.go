@@ -76,6 +76,10 @@ type Subscription struct {
 	URL string `json:"url"`
 	// Push sends the [State]; without, only that there is a newer version.
 	Push bool `json:"push,omitempty"`
+	// Transient says that only the newest state is of use, and none later:
+	// what cannot be pushed is dropped, and is no dead letter. What is only
+	// notified never is.
+	Transient bool `json:"transient,omitempty"`
 	// Until is when it expires, by the workflow's clock; it is bounded by
 	// [MaxSubscription].
 	Until time.Time `json:"until"`

@@ -1,0 +1,233 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+// Options of a [Deliverer].
+type Options struct {
+	// Sender sends; nil: there is no secret to sign with, so every push
+	// becomes a dead letter that says so.
+	Sender *webhook.Sender
+	// Letters keeps what cannot be delivered; nil: it is dropped, and counted.
+	Letters *Letters
+	// Logger takes trouble with Redis; nil discards it.
+	Logger *slog.Logger
+}
+
+// Deliverer has the activities by which runs tell their subscribers.
+type Deliverer struct {
+	o     Options
+	count counters
+}
+
+// New returns one.
+func New(o Options) *Deliverer {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Deliverer{o: o}
+}
+
+// Register registers the activities on a worker, under the names that workflow
+// code knows.
+func (d *Deliverer) Register(r worker.ActivityRegistry) {
+	r.RegisterActivityWithOptions(d.Notify, activity.RegisterOptions{Name: handlers.NotifyActivity})
+	r.RegisterActivityWithOptions(d.Push, activity.RegisterOptions{Name: handlers.PushActivity})
+}
+
+// Stats counts what became of deliveries since the deliverer was made.
+type Stats struct {
+	// Notified and Pushed were taken by their receivers.
+	Notified, Pushed int64
+	// FailedAttempts counts attempts, retries among them.
+	FailedAttempts int64
+	// Paused were not sent, because their endpoint is paused.
+	Paused int64
+	// DeadLetters were written.
+	DeadLetters int64
+	// Dropped failed for good and were of no use to anybody later.
+	Dropped int64
+	// Unwritten counts times that a dead letter could not be written; it is
+	// tried again, within a bound.
+	Unwritten int64
+	// Evicted are dead letters that made room for newer ones.
+	Evicted int64
+}
+
+type counters struct {
+	notified, pushed, failed, paused, letters, dropped, unwritten atomic.Int64
+}
+
+// Stats returns the counts so far.
+func (d *Deliverer) Stats() Stats {
+	s := Stats{
+		Notified: d.count.notified.Load(), Pushed: d.count.pushed.Load(), FailedAttempts: d.count.failed.Load(),
+		Paused: d.count.paused.Load(), DeadLetters: d.count.letters.Load(), Dropped: d.count.dropped.Load(),
+		Unwritten: d.count.unwritten.Load(),
+	}
+	if d.o.Letters != nil {
+		s.Evicted = d.o.Letters.evicted.Load()
+	}
+	return s
+}
+
+// errNoSecret is why nothing can be sent.
+var errNoSecret = &webhook.Error{Reason: "the worker has no secret to sign webhooks with; set RUNCAST_PUSH_SECRETS on workers and API", Final: true}
+
+// Notify says that there is a newer version. It is a local activity: it asks
+// nothing of Redis, and is over soon.
+func (d *Deliverer) Notify(ctx context.Context, in handlers.Delivery) error {
+	s := &in.State
+	in.State = handlers.State{
+		Started: s.Started, Version: s.Version, Time: s.Time, RunID: s.RunID, Chain: s.Chain, Type: s.Type, Returned: s.Returned,
+	}
+	body, err := post(ctx, handlers.ChangedPost, &in)
+	if err != nil {
+		return err
+	}
+	refused := d.send(ctx, webhook.Message{ID: in.MessageID(), URL: in.Subscription.URL, Body: body})
+	if refused == nil {
+		d.count.notified.Add(1)
+		return nil
+	}
+	d.count.dropped.Add(1)
+	return temporal.NewNonRetryableApplicationError(refused.Reason, undelivered(refused), nil)
+}
+
+func undelivered(refused *webhook.Error) string {
+	if refused.Gone() {
+		return handlers.Gone
+	}
+	return handlers.Undelivered
+}
+
+// Push sends a state. An error that is not to be retried says what became of
+// it by its type.
+func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
+	body, err := post(ctx, handlers.ProgressPost, &in)
+	if err != nil {
+		return err
+	}
+	info := activity.GetInfo(ctx)
+	letter := webhook.Letter{
+		ID: in.MessageID(), URL: in.Subscription.URL, Body: body, WorkflowID: info.WorkflowExecution.ID, RunID: in.State.RunID,
+		Subscriber: in.Subscription.ID, Attempts: int(info.Attempt),
+	}
+	if in.Bury != "" {
+		letter.Reason, letter.Attempts = in.Bury, in.Attempts
+		return d.bury(ctx, in, letter, handlers.Undelivered)
+	}
+	failing, until := d.enter(ctx, letter.URL)
+	if !until.IsZero() {
+		d.count.paused.Add(1)
+		letter.Reason = "the endpoint has failed too often, or asks for it, and is paused until " + until.UTC().Format(time.RFC3339)
+		letter.Attempts--
+		return d.bury(ctx, in, letter, handlers.Undelivered)
+	}
+	letter.Last = time.Now()
+	refused := d.send(ctx, webhook.Message{ID: letter.ID, URL: letter.URL, Body: body})
+	if refused == nil {
+		d.count.pushed.Add(1)
+		if failing {
+			d.note(ctx, func(ctx context.Context) error { return d.o.Letters.succeeded(ctx, letter.URL) })
+		}
+		return nil
+	}
+	patience := time.Duration(in.PatienceMS) * time.Millisecond
+	asked := refused.RetryAfter
+	if asked <= patience {
+		asked = 0 // the activity's own retry waits for it
+	}
+	if d.o.Letters != nil && refused != errNoSecret {
+		d.note(ctx, func(ctx context.Context) error { _, err := d.o.Letters.failed(ctx, letter.URL, asked); return err })
+	}
+	if !refused.Final && int(info.Attempt) < in.Attempts && asked == 0 {
+		return temporal.NewApplicationErrorWithOptions(refused.Reason, handlers.Undelivered, temporal.ApplicationErrorOptions{NextRetryDelay: refused.RetryAfter})
+	}
+	letter.Reason = refused.Reason
+	return d.bury(ctx, in, letter, undelivered(refused))
+}
+
+// post returns the body of what a subscriber is sent.
+func post(ctx context.Context, kind string, in *handlers.Delivery) ([]byte, error) {
+	body, err := json.Marshal(handlers.Post{
+		Type: kind, Timestamp: in.State.Time, Subscriber: in.Subscription.ID,
+		WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, Last: in.Last, Data: in.State,
+	})
+	if err != nil {
+		return nil, temporal.NewNonRetryableApplicationError("encode what is sent", handlers.Undelivered, err)
+	}
+	return body, nil
+}
+
+// send sends once; nil: the message was taken.
+func (d *Deliverer) send(ctx context.Context, m webhook.Message) *webhook.Error {
+	refused := errNoSecret
+	if d.o.Sender != nil {
+		err := d.o.Sender.Send(ctx, m)
+		if err == nil {
+			return nil
+		}
+		if !errors.As(err, &refused) {
+			refused = &webhook.Error{Reason: err.Error()}
+		}
+	}
+	d.count.failed.Add(1)
+	return refused
+}
+
+// enter asks whether the URL is paused. Without Redis none is.
+func (d *Deliverer) enter(ctx context.Context, url string) (failing bool, until time.Time) {
+	if d.o.Letters == nil {
+		return false, time.Time{}
+	}
+	d.note(ctx, func(ctx context.Context) (err error) {
+		failing, until, err = d.o.Letters.enter(ctx, url)
+		return err
+	})
+	return failing, until
+}
+
+// note asks or tells Redis something that a push can do without.
+func (d *Deliverer) note(ctx context.Context, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisFor)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		d.o.Logger.Warn("the state of a webhook's endpoint is not known", "error", err)
+	}
+}
+
+// bury ends a push that failed for good. How it is told is only of interest
+// where nothing is kept of it: a letter that was to be kept and is not must
+// be written by another attempt.
+func (d *Deliverer) bury(ctx context.Context, in handlers.Delivery, letter webhook.Letter, how string) error {
+	if in.Subscription.Transient || d.o.Letters == nil {
+		d.count.dropped.Add(1)
+		return temporal.NewNonRetryableApplicationError(letter.Reason, how, nil)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisFor)
+	defer cancel()
+	if err := d.o.Letters.Bury(ctx, letter); err != nil {
+		d.count.unwritten.Add(1)
+		return fmt.Errorf("%s; and its dead letter could not be written: %w", letter.Reason, err)
+	}
+	d.count.letters.Add(1)
+	if how == handlers.Gone {
+		return temporal.NewNonRetryableApplicationError(letter.Reason, handlers.Gone, nil)
+	}
+	return temporal.NewNonRetryableApplicationError(letter.Reason, handlers.DeadLetter, nil)
+}

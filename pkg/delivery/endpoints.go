@@ -1,0 +1,99 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runcast/runcast/pkg/redisstore"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+// PauseAfter is how many attempts in a row fail before an endpoint is paused:
+// what is pushed then goes to the dead letters at once. After the pause one
+// push tries, and the others wait for what becomes of it.
+const PauseAfter = 10
+
+const (
+	// maxPause bounds the pauses but those that a receiver asks for.
+	maxPause = time.Hour
+	// endpointFor is how long the failures of an endpoint are remembered,
+	// from the last one, or the end of its pause, on.
+	endpointFor = 24 * time.Hour
+	// probeFor is how long one push has to find out whether an endpoint is
+	// well again.
+	probeFor = webhook.DefaultTimeout + 5*time.Second
+	// redisFor bounds what is asked of Redis for one push.
+	redisFor = 2 * time.Second
+)
+
+func encoded(id string) string { return redisstore.EncodeID(id) }
+
+// endpoint is a URL's key: a URL may be long, and hold a token.
+func (l *Letters) endpoint(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return l.base + ":endpoint:" + hex.EncodeToString(sum[:16])
+}
+
+var enterScript = redis.NewScript(`
+-- KEYS: endpoint. ARGV: now, for how long one may try (ms), failures that pause.
+-- Returns the failures in a row, and until when it is paused; 0: it is not.
+local f = tonumber(redis.call('HGET', KEYS[1], 'failures')) or 0
+local until_ms = tonumber(redis.call('HGET', KEYS[1], 'paused_until')) or 0
+if until_ms > tonumber(ARGV[1]) then return {f, until_ms} end
+if f >= tonumber(ARGV[3]) then
+	redis.call('HSET', KEYS[1], 'paused_until', string.format('%.0f', ARGV[1] + ARGV[2]))
+end
+return {f, 0}`)
+
+// enter asks whether something may be sent to a URL now: until is zero if so.
+// failing says that the last attempt failed.
+func (l *Letters) enter(ctx context.Context, url string) (failing bool, until time.Time, err error) {
+	answer, err := enterScript.Run(ctx, l.client, []string{l.endpoint(url)}, l.now().UnixMilli(), probeFor.Milliseconds(), PauseAfter).Int64Slice()
+	if err != nil {
+		return false, time.Time{}, wrap("ask for an endpoint", err)
+	}
+	if answer[1] > 0 {
+		until = time.UnixMilli(answer[1])
+	}
+	return answer[0] > 0, until, nil
+}
+
+var failScript = redis.NewScript(`
+-- KEYS: endpoint. ARGV: now, failures that pause, pause, longest pause, asked
+-- for, remembered for (all ms), URL. Returns until when it is paused; 0: it is
+-- not.
+local f = redis.call('HINCRBY', KEYS[1], 'failures', 1)
+local pause = tonumber(ARGV[5])
+if f >= tonumber(ARGV[2]) then
+	pause = math.max(pause, math.min(ARGV[3] * 2 ^ math.min(f - ARGV[2], 30), tonumber(ARGV[4])))
+end
+redis.call('HSET', KEYS[1], 'url', ARGV[7])
+local until_ms = 0
+if pause > 0 then
+	until_ms = ARGV[1] + pause
+	redis.call('HSET', KEYS[1], 'paused_until', string.format('%.0f', until_ms))
+end
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[6] + pause))
+return until_ms`)
+
+// failed notes a failure, and that the receiver asks to be left alone so long.
+func (l *Letters) failed(ctx context.Context, url string, asked time.Duration) (until time.Time, err error) {
+	ms, err := failScript.Run(ctx, l.client, []string{l.endpoint(url)},
+		l.now().UnixMilli(), PauseAfter, l.o.Pause.Milliseconds(), maxPause.Milliseconds(), asked.Milliseconds(), endpointFor.Milliseconds(), url).Int64()
+	if err != nil {
+		return time.Time{}, wrap("note that an endpoint fails", err)
+	}
+	if ms > 0 {
+		until = time.UnixMilli(ms)
+	}
+	return until, nil
+}
+
+// succeeded forgets the failures.
+func (l *Letters) succeeded(ctx context.Context, url string) error {
+	return wrap("note that an endpoint is well", l.client.Del(ctx, l.endpoint(url)).Err())
+}

@@ -1,0 +1,374 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runcast/runcast/internal/testenv"
+	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+const secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+func keys(t *testing.T) webhook.Keys {
+	t.Helper()
+	k, err := webhook.ParseKeys(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func sender(t *testing.T) *webhook.Sender {
+	t.Helper()
+	allow, err := webhook.ParseAllow("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := webhook.NewSender(webhook.Options{Keys: keys(t), Allow: allow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// onBoth runs a test on a real Redis and on the embedded one, which have
+// Luas of their own.
+func onBoth(t *testing.T, f func(t *testing.T, c redis.UniversalClient)) {
+	for name, addr := range map[string]func(*testing.T) string{
+		"redis":    func(t *testing.T) string { return testenv.Redis(t).Addr },
+		"embedded": func(t *testing.T) string { return testenv.Mini(t).Addr() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := redis.NewClient(&redis.Options{Addr: addr(t)})
+			t.Cleanup(func() { c.Close() })
+			f(t, c)
+		})
+	}
+}
+
+func letters(t *testing.T, c redis.UniversalClient, o LetterOptions) *Letters {
+	o.Prefix = testenv.Prefix(t)
+	return NewLetters(c, o)
+}
+
+// endpointServer is a receiver that notes which messages came, and answers with
+// a status that tests change.
+type endpointServer struct {
+	*httptest.Server
+	mu     sync.Mutex
+	ids    []string
+	status int
+	header http.Header
+	// hold, where it is set, keeps answers back until it is closed.
+	hold chan struct{}
+}
+
+func receive(t *testing.T, status int) *endpointServer {
+	t.Helper()
+	e := &endpointServer{status: status}
+	k := keys(t)
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		id, err := k.Verify(r.Header, body)
+		if err != nil {
+			t.Error(err)
+		}
+		e.mu.Lock()
+		e.ids = append(e.ids, id)
+		status, header, hold := e.status, e.header, e.hold
+		e.mu.Unlock()
+		if hold != nil {
+			<-hold
+		}
+		for name, values := range header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *endpointServer) answer(status int, header http.Header) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status, e.header = status, header
+}
+
+func (e *endpointServer) got() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.ids)
+}
+
+func ids(list []webhook.Letter) string {
+	var all []string
+	for _, letter := range list {
+		all = append(all, letter.ID)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestLettersInPages(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l := letters(t, c, LetterOptions{})
+		at := time.UnixMilli(1_764_000_000_000)
+		l.now = func() time.Time { return at }
+		var want []string
+		for n := range 23 {
+			id := fmt.Sprintf("msg_%02d", n)
+			// Many within one millisecond, so that a page ends among them.
+			at = time.UnixMilli(1_764_000_000_000 + int64(n/9))
+			if err := l.Bury(t.Context(), webhook.Letter{ID: id, URL: "http://x.example", Body: []byte("{}"), Reason: "why", Attempts: 5, Last: at}); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, id)
+		}
+		slices.Reverse(want)
+		for _, limit := range []int{1, 4, 5, 22, 23, 24, 1000} {
+			var got []webhook.Letter
+			for cursor := ""; ; {
+				page, next, err := l.List(t.Context(), cursor, limit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) > limit {
+					t.Errorf("a page of %d has %d", limit, len(page))
+				}
+				got = append(got, page...)
+				if cursor = next; next == "" {
+					break
+				}
+			}
+			if ids(got) != strings.Join(want, " ") {
+				t.Errorf("in pages of %d:\n got %s\nwant %s", limit, ids(got), strings.Join(want, " "))
+			}
+		}
+		page, _, err := l.List(t.Context(), "", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := page[0]
+		if first.Body != nil || first.URL != "http://x.example" || first.Reason != "why" || first.Attempts != 5 || !first.Last.Equal(at) || !first.Time.Equal(at) {
+			t.Errorf("%+v", first)
+		}
+		for _, bad := range []string{"x", "-", "1-", "-1-a", "1e3-a", "99999999999999999999-a"} {
+			if _, _, err := l.List(t.Context(), bad, 1); !errors.Is(err, progress.ErrInvalid) {
+				t.Errorf("cursor %q: %v", bad, err)
+			}
+		}
+		if err := l.Remove(t.Context(), "msg_03"); err != nil {
+			t.Error(err)
+		}
+		if err := l.Remove(t.Context(), "msg_03"); !errors.Is(err, progress.ErrNotFound) {
+			t.Errorf("removed twice: %v", err)
+		}
+	})
+}
+
+func TestLettersAreBounded(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l := letters(t, c, LetterOptions{Max: 3, Keep: time.Hour})
+		at := time.Now().Add(-30 * time.Minute)
+		l.now = func() time.Time { return at }
+		for n := range 5 {
+			at = at.Add(time.Second)
+			for range 2 { // a call may be repeated
+				if err := l.Bury(t.Context(), webhook.Letter{ID: fmt.Sprint(n), URL: "http://x.example"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		page, _, err := l.List(t.Context(), "", 10)
+		if err != nil || ids(page) != "4 3 2" {
+			t.Errorf("%s, %v", ids(page), err)
+		}
+		if n := l.evicted.Load(); n != 2 {
+			t.Errorf("%d are counted as gone", n)
+		}
+		keys, err := c.Keys(t.Context(), l.base+"*").Result()
+		if err != nil || len(keys) != 4 {
+			t.Errorf("%q, %v", keys, err)
+		}
+		for _, key := range keys {
+			if ttl := c.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > time.Hour {
+				t.Errorf("%s expires in %v", key, ttl)
+			}
+		}
+		// One that has expired is no hole in the list, and leaves the index.
+		c.Del(t.Context(), l.letter("3"))
+		if page, _, err = l.List(t.Context(), "", 10); err != nil || ids(page) != "4 2" {
+			t.Errorf("%s, %v", ids(page), err)
+		}
+		at = at.Add(59*time.Minute + 59*time.Second)
+		if err := l.Bury(t.Context(), webhook.Letter{ID: "new", URL: "http://x.example"}); err != nil {
+			t.Fatal(err)
+		}
+		if all := c.ZRange(t.Context(), l.base, 0, -1).Val(); strings.Join(all, " ") != "4 new" {
+			t.Errorf("the index holds %q", all)
+		}
+	})
+}
+
+func TestReplay(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l, s, e := letters(t, c, LetterOptions{}), sender(t), receive(t, 503)
+		if err := l.Bury(t.Context(), webhook.Letter{ID: "msg_a", URL: e.URL, Body: []byte(`{"n":1}`), Attempts: 5}); err != nil {
+			t.Fatal(err)
+		}
+		var refused *webhook.Error
+		if err := l.Replay(t.Context(), s, "msg_a"); !errors.As(err, &refused) || refused.Status != 503 {
+			t.Fatalf("an endpoint that is still dead: %v", err)
+		}
+		page, _, err := l.List(t.Context(), "", 10)
+		if err != nil || len(page) != 1 || page[0].Attempts != 6 || !strings.Contains(page[0].Reason, "503") {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		e.answer(204, nil)
+		if err := l.Replay(t.Context(), s, "msg_a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Replay(t.Context(), s, "msg_a"); !errors.Is(err, progress.ErrNotFound) {
+			t.Errorf("replayed once more: %v", err)
+		}
+		if got := e.got(); strings.Join(got, " ") != "msg_a msg_a" {
+			t.Errorf("sent as %q", got)
+		}
+		if keys := c.Keys(t.Context(), l.base+"*").Val(); len(keys) != 0 {
+			t.Errorf("%q is left", keys)
+		}
+		if err := l.Replay(t.Context(), s, "never"); !errors.Is(err, progress.ErrNotFound) {
+			t.Errorf("one that never was: %v", err)
+		}
+	})
+}
+
+// Of many who replay one letter at once, one sends it.
+func TestReplayAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l, s, e := letters(t, c, LetterOptions{}), sender(t), receive(t, 200)
+		e.hold = make(chan struct{})
+		if err := l.Bury(t.Context(), webhook.Letter{ID: "msg_a", URL: e.URL, Body: []byte(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+		const many = 8
+		results := make(chan error, many)
+		for range many {
+			go func() { results <- l.Replay(t.Context(), s, "msg_a") }()
+		}
+		for range many - 1 {
+			if err := <-results; !errors.Is(err, ErrReplaying) {
+				t.Errorf("one of the others: %v", err)
+			}
+		}
+		close(e.hold)
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+		if got := e.got(); len(got) != 1 {
+			t.Errorf("sent %d times", len(got))
+		}
+	})
+}
+
+// Somebody who hangs up does not undo what was sent.
+func TestReplayIsFinished(t *testing.T) {
+	c := redis.NewClient(&redis.Options{Addr: testenv.Redis(t).Addr})
+	defer c.Close()
+	l, s, e := letters(t, c, LetterOptions{}), sender(t), receive(t, 200)
+	e.hold = make(chan struct{})
+	if err := l.Bury(t.Context(), webhook.Letter{ID: "msg_a", URL: e.URL, Body: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Replay(ctx, s, "msg_a") }()
+	eventually(t, "arrival", func() bool { return len(e.got()) == 1 })
+	cancel()
+	close(e.hold)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if page, _, err := l.List(t.Context(), "", 1); err != nil || len(page) != 0 {
+		t.Errorf("%v, %v", page, err)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("there is no %s", what)
+		}
+	}
+}
+
+func TestPauses(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l := letters(t, c, LetterOptions{Pause: time.Minute})
+		at := time.Now().Truncate(time.Millisecond)
+		l.now = func() time.Time { return at }
+		const url = "http://x.example/?token=1"
+		enter := func(what string, want time.Duration) {
+			t.Helper()
+			_, until, err := l.enter(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := time.Duration(0)
+			if !until.IsZero() {
+				got = until.Sub(at)
+			}
+			if got != want {
+				t.Errorf("%s: paused for %v, want %v", what, got, want)
+			}
+		}
+		fail := func(asked time.Duration) {
+			t.Helper()
+			if _, err := l.failed(t.Context(), url, asked); err != nil {
+				t.Fatal(err)
+			}
+		}
+		enter("nothing failed yet", 0)
+		for range PauseAfter - 1 {
+			fail(0)
+		}
+		enter("one failure is missing", 0)
+		fail(0)
+		enter("it keeps failing", time.Minute)
+		at = at.Add(time.Minute)
+		enter("the probe", 0)
+		enter("beside the probe", probeFor)
+		fail(0)
+		enter("the probe failed", 2*time.Minute)
+		for range 40 {
+			fail(0)
+		}
+		enter("for ever", time.Hour)
+		if keys := c.Keys(t.Context(), l.base+"*").Val(); len(keys) != 1 || strings.Contains(keys[0], "token") {
+			t.Errorf("%q", keys)
+		} else if c.PTTL(t.Context(), keys[0]).Val() <= 0 {
+			t.Error("it does not expire")
+		}
+		if err := l.succeeded(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		enter("it is well", 0)
+		fail(3 * time.Hour)
+		enter("it asks for a rest", 3*time.Hour)
+	})
+}

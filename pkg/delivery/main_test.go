@@ -1,0 +1,9 @@
+package delivery
+
+import (
+	"testing"
+
+	"github.com/runcast/runcast/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.VerifyTestMain(m) }
