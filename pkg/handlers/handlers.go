@@ -5,6 +5,8 @@ import (
 	"hash/fnv"
 	"slices"
 
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -31,6 +33,12 @@ type Options struct {
 	// a time. Temporal refuses more than 2,000 and 10, the run's own updates
 	// among them. What is refused leaves no trace in the history.
 	MaxUpdates, MaxWaiting int
+	// DataConverter reads the memo [PushMemo], which the client that started
+	// the run has encoded; nil: Temporal's default.
+	DataConverter converter.DataConverter
+	// Carried are the subscribers of the run that this one continues, as its
+	// [Handlers.Carry] returned them; nil: there are none.
+	Carried *commonpb.Payload
 }
 
 // Handlers lets one run be followed. It belongs to the run's workflow code:
@@ -47,20 +55,8 @@ type Handlers struct {
 	// accepted and waiting count the updates.
 	accepted, waiting int
 	subscribers       subscribers
-	// notify is the seam for who tells subscribers; nil tells nobody.
-	notify notifier
-}
-
-// notifier tells subscribers from outside. Its methods are called by workflow
-// code, in replays too, so what they do must be deterministic.
-type notifier interface {
-	// changed is called with every version that somebody subscribes to, the
-	// last one too. It returns at once.
-	changed(ctx workflow.Context, s State, to []Subscription)
-	// finish is called once, behind the last version, with a context that is
-	// not canceled with the run. It waits, within a bound of its own, until
-	// what is under way was told.
-	finish(ctx workflow.Context)
+	// deliveries tells the subscribers, by webhooks.
+	deliveries deliveries
 }
 
 // handlersKey finds the handlers in workflow contexts.
@@ -108,6 +104,12 @@ func Install(ctx workflow.Context, o Options) (*Handlers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the update %s: %w", Update, err)
 	}
+	h.deliveries.h = h
+	if h.opt.DataConverter == nil {
+		h.opt.DataConverter = converter.GetDefaultDataConverter()
+	}
+	h.deliveries.keep(ctx)
+	h.takeCarried(ctx)
 	workflow.Go(ctx, h.takeSubscriptions)
 	return h, nil
 }
@@ -144,19 +146,15 @@ func (h *Handlers) Change(ctx workflow.Context, f func(*State)) {
 func (h *Handlers) count(ctx workflow.Context, s State) {
 	s.Version, s.Time = h.state.Version+1, workflow.Now(ctx)
 	h.state = s
-	if h.notify == nil {
-		return
-	}
-	if to := h.subscribers.at(s.Time); len(to) > 0 {
-		h.notify.changed(ctx, s, to)
-	}
 }
 
 // Finish says that the workflow function returns, and how: with
 // [progress.StatusRunning] where it continues as new. It counts a version,
-// lets waiting updates go and returns when they have gone: Temporal aborts
-// those of a run that has ended. It does not wait for other handlers of the
-// workflow. Only the first call counts.
+// tells the subscribers unless it continues as new, lets waiting updates go and returns when all of that
+// is over, within bounds: Temporal aborts what a run that has ended still
+// does. A run that continues as new is not held up, since signals for the next
+// one would reach it: that one tells. It does not wait for other handlers of
+// the workflow. Only the first call counts.
 func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
 	if h.state.Returned != "" {
 		return
@@ -167,8 +165,8 @@ func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
 	s := h.state
 	s.Returned = status
 	h.count(ctx, s)
-	if h.notify != nil {
-		h.notify.finish(ctx)
+	if status != progress.StatusRunning {
+		h.deliveries.finish(ctx)
 	}
 	// No error: the context is never canceled before.
 	_ = workflow.Await(ctx, func() bool { return h.waiting == 0 })

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -22,8 +23,8 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 	s := workflow.NewSelector(ctx)
 	s.AddReceive(workflow.GetSignalChannel(ctx, Subscribe), func(c workflow.ReceiveChannel, _ bool) {
 		var sub Subscription
-		if c.ReceiveAsync(&sub) {
-			h.subscribers.add(sub, workflow.Now(ctx))
+		if c.ReceiveAsync(&sub) && h.subscribers.add(&sub, workflow.Now(ctx)) {
+			h.deliveries.subscribed(ctx, sub)
 		}
 	})
 	s.AddReceive(workflow.GetSignalChannel(ctx, Unsubscribe), func(c workflow.ReceiveChannel, _ bool) {
@@ -37,35 +38,71 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 	}
 }
 
-// add takes or renews a subscription; one that makes no sense, or is over, is
-// left out.
-func (l *subscribers) add(s Subscription, now time.Time) {
-	if s.ID == "" || len(s.ID) > maxIDBytes || s.URL == "" || len(s.URL) > maxURLBytes {
+// CarriedHeader is under which the header of a run that continues another has
+// the subscribers of that one.
+const CarriedHeader = "runcast-subscribers"
+
+// Carry returns the subscribers for the run that goes on as new from here; nil
+// if there are none.
+func (h *Handlers) Carry(ctx workflow.Context) *commonpb.Payload {
+	now := workflow.Now(ctx)
+	h.subscribers = slices.DeleteFunc(h.subscribers, func(s Subscription) bool { return !s.Until.After(now) })
+	if len(h.subscribers) == 0 {
+		return nil
+	}
+	p, err := h.opt.DataConverter.ToPayload([]Subscription(h.subscribers))
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("subscribers are not carried over; they have to subscribe anew", "error", err)
+		return nil
+	}
+	return p
+}
+
+// takeCarried takes the subscribers of the run before.
+func (h *Handlers) takeCarried(ctx workflow.Context) {
+	if h.opt.Carried == nil {
 		return
+	}
+	var list []Subscription
+	if err := h.opt.DataConverter.FromPayload(h.opt.Carried, &list); err != nil {
+		workflow.GetLogger(ctx).Warn("subscribers cannot be taken over; they have to subscribe anew", "error", err)
+		return
+	}
+	for _, s := range list {
+		if h.subscribers.add(&s, workflow.Now(ctx)) {
+			h.deliveries.subscribed(ctx, s)
+		}
+	}
+}
+
+// add takes or renews a subscription, and bounds it; one that makes no sense,
+// or is over, is left out.
+func (l *subscribers) add(s *Subscription, now time.Time) bool {
+	if s.ID == "" || len(s.ID) > maxIDBytes || s.URL == "" || len(s.URL) > maxURLBytes {
+		return false
 	}
 	latest := now.Add(MaxSubscription)
 	if s.Until.IsZero() || s.Until.After(latest) {
 		s.Until = latest
 	}
 	l.remove(s.ID)
-	l.at(now)
+	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return !s.Until.After(now) })
 	if !s.Until.After(now) {
-		return
+		return false
 	}
 	if len(*l) >= MaxSubscribers {
 		first := slices.MinFunc(*l, func(a, b Subscription) int { return a.Until.Compare(b.Until) })
 		l.remove(first.ID)
 	}
-	*l = append(*l, s)
+	*l = append(*l, *s)
+	return true
 }
 
 func (l *subscribers) remove(id string) {
 	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return s.ID == id })
 }
 
-// at drops those that have expired and returns the others, for the caller to
-// keep.
-func (l *subscribers) at(now time.Time) []Subscription {
-	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return !s.Until.After(now) })
-	return slices.Clone(*l)
+// has reports whether there is a subscriber of that ID.
+func (l subscribers) has(id string, now time.Time) bool {
+	return slices.ContainsFunc(l, func(s Subscription) bool { return s.ID == id && s.Until.After(now) })
 }

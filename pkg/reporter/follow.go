@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -26,12 +27,28 @@ func (w *workflowRun) install(ctx workflow.Context) (workflow.Context, error) {
 	if w.r.opt.noHandlers || info.WorkflowType.Name == reconcilerWorkflow {
 		return ctx, nil
 	}
-	h, err := handlers.Install(ctx, handlers.Options{Tags: memoTags(info.Memo, w.r.opt.converter)})
+	o := handlers.Options{Tags: memoTags(info.Memo, w.r.opt.converter), DataConverter: w.r.opt.converter}
+	if fields := interceptor.WorkflowHeader(ctx); fields != nil && info.ContinuedExecutionRunID != "" {
+		o.Carried = fields[handlers.CarriedHeader]
+	}
+	h, err := handlers.Install(ctx, o)
 	if err != nil {
 		return ctx, err
 	}
 	w.handlers = h
 	return handlers.NewContext(ctx, h), nil
+}
+
+// carry gives the run's subscribers to the one that it continues as.
+func (w *workflowRun) carry(ctx workflow.Context) {
+	if w.handlers == nil {
+		return
+	}
+	if fields := interceptor.WorkflowHeader(ctx); fields != nil {
+		if p := w.handlers.Carry(ctx); p != nil {
+			fields[handlers.CarriedHeader] = p
+		}
+	}
 }
 
 // changed counts a change.

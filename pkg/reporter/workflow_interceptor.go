@@ -114,6 +114,11 @@ func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activityTy
 	return f
 }
 
+func (o *workflowOutbound) NewContinueAsNewError(ctx workflow.Context, wfn any, args ...any) error {
+	o.run.carry(ctx)
+	return o.Next.NewContinueAsNewError(ctx, wfn, args...)
+}
+
 // announce sets the activity's header and reports its step as queued. An
 // empty step is for an activity that is none.
 func (o *workflowOutbound) announce(ctx workflow.Context, step string, local bool) {

@@ -68,6 +68,9 @@ type run struct {
 	// status is running while the run is open.
 	status          progress.Status
 	started, closed time.Time
+	// unserved is since when the run waits for a worker to take it; zero: it
+	// does not.
+	unserved time.Time
 }
 
 func (r *run) open() bool { return r.status == progress.StatusRunning }
@@ -89,7 +92,11 @@ func (c *calls) describe(ctx context.Context, id, runID string) (run, error) {
 	case err != nil:
 		return run{}, fmt.Errorf("describe the workflow: %w", err)
 	}
-	return runOf(d.GetWorkflowExecutionInfo()), nil
+	r := runOf(d.GetWorkflowExecutionInfo())
+	if t := d.GetPendingWorkflowTask(); t.GetState() == enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
+		r.unserved = t.GetScheduledTime().AsTime()
+	}
+	return r, nil
 }
 
 func runOf(info *workflowpb.WorkflowExecutionInfo) run {

@@ -1,0 +1,206 @@
+package strategy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"crypto/rand"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+// seenMax bounds how many IDs of messages a [Receiver] remembers.
+const seenMax = 4096
+
+// Receiver takes what runs send to the watchers of this process. It is an
+// http.Handler, to be served where workers can reach it, and safe for use by
+// many goroutines.
+//
+// It is idempotent: a message that comes again is taken, and changes nothing.
+type Receiver struct {
+	keys webhook.Keys
+	url  string
+
+	mu    sync.Mutex
+	boxes map[string]*inbox
+	// seen are the IDs of the newest messages, order the same as a ring.
+	seen  map[string]bool
+	order []string
+	next  int
+	stats ReceiverStats
+}
+
+// ReceiverStats counts what came since the receiver was made.
+type ReceiverStats struct {
+	// Taken were for a watcher, Doubles had come before.
+	Taken, Doubles int64
+	// Strays were for a watcher who is not there any more, or never was.
+	Strays int64
+	// Refused were not signed as they must be, or cannot be read.
+	Refused int64
+}
+
+// NewReceiver returns a receiver that verifies with keys, and that workers
+// reach at the URL, which is where its handler is served.
+func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
+	if keys.Empty() {
+		return nil, errors.New("strategy: a receiver needs the secrets of its workers; set RUNCAST_PUSH_SECRETS")
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("strategy: %q is not the URL of a receiver, such as http://127.0.0.1:8081/v1/strategies/callback", rawURL)
+	}
+	return &Receiver{keys: keys, url: rawURL, boxes: make(map[string]*inbox), seen: make(map[string]bool)}, nil
+}
+
+// Stats returns the counts so far.
+func (r *Receiver) Stats() ReceiverStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+// ServeHTTP takes one webhook.
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodPost {
+		problem.MethodNotAllowed(w, req, http.MethodPost)
+		return
+	}
+	post, id, p := r.read(w, req)
+	if p != nil {
+		r.mu.Lock()
+		r.stats.Refused++
+		r.mu.Unlock()
+		problem.Write(w, *p)
+		return
+	}
+	if !r.dispatch(id, post) {
+		// The sender drops the subscription for it.
+		problem.Write(w, problem.Problem{Status: http.StatusGone, Detail: "Nobody here follows under this subscription any more."})
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (r *Receiver) read(w http.ResponseWriter, req *http.Request) (*handlers.Post, string, *problem.Problem) {
+	if media, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return nil, "", &problem.Problem{Status: http.StatusUnsupportedMediaType, Detail: "A webhook is JSON, with the header Content-Type: application/json."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, webhook.MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, "", &problem.Problem{
+			Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("The body is longer than %d bytes.", tooLarge.Limit),
+		}
+	}
+	if err != nil {
+		return nil, "", &problem.Problem{Status: http.StatusBadRequest, Detail: "The body cannot be read."}
+	}
+	id, err := r.keys.Verify(req.Header, body)
+	if err != nil {
+		return nil, "", &problem.Problem{
+			Status: http.StatusUnauthorized,
+			Detail: fmt.Sprintf("It cannot be verified: %v. RUNCAST_PUSH_SECRETS must be the same here and on the workers, and their clocks right.", err),
+		}
+	}
+	var post handlers.Post
+	if err := json.Unmarshal(body, &post); err != nil || post.Data.Started <= 0 || post.Data.Version <= 0 {
+		return nil, "", &problem.Problem{Status: http.StatusBadRequest, Detail: "The body is not what a run sends to its subscribers."}
+	}
+	return &post, id, nil
+}
+
+// dispatch hands a message over, and reports whether there is a watcher.
+func (r *Receiver) dispatch(id string, post *handlers.Post) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	box := r.boxes[post.Subscriber]
+	switch {
+	case r.seen[id]:
+		r.stats.Doubles++
+		return true
+	case box == nil:
+		r.stats.Strays++
+		return false
+	}
+	r.stats.Taken++
+	if len(r.order) < seenMax {
+		r.order = append(r.order, id)
+	} else {
+		delete(r.seen, r.order[r.next])
+		r.order[r.next] = id
+		r.next = (r.next + 1) % seenMax
+	}
+	r.seen[id] = true
+	box.put(post)
+	return true
+}
+
+// open returns a new watcher's inbox. Close it.
+func (r *Receiver) open() *inbox {
+	b := &inbox{receiver: r, id: rand.Text(), wake: make(chan struct{}, 1)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.boxes[b.id] = b
+	return b
+}
+
+// inbox holds the newest message for a watcher. The receiver's lock guards it.
+type inbox struct {
+	receiver *Receiver
+	// id is the subscription's.
+	id string
+	// wake holds a token while there may be a message.
+	wake   chan struct{}
+	newest *handlers.Post
+}
+
+// put takes a message unless a newer one of the same run is there.
+func (b *inbox) put(post *handlers.Post) {
+	if old := b.newest; old != nil && old.Data.Started == post.Data.Started && old.Data.Version > post.Data.Version {
+		return
+	}
+	b.newest = post
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the newest message that was not taken yet, or nil.
+func (b *inbox) take() *handlers.Post {
+	b.receiver.mu.Lock()
+	defer b.receiver.mu.Unlock()
+	post := b.newest
+	b.newest = nil
+	return post
+}
+
+// putBack leaves a message for later, unless there is a newer one.
+func (b *inbox) putBack(post *handlers.Post) {
+	b.receiver.mu.Lock()
+	defer b.receiver.mu.Unlock()
+	if b.newest == nil {
+		b.put(post)
+	}
+}
+
+// full reports whether there is a message.
+func (b *inbox) full() bool {
+	b.receiver.mu.Lock()
+	defer b.receiver.mu.Unlock()
+	return b.newest != nil
+}
+
+func (b *inbox) close() {
+	b.receiver.mu.Lock()
+	defer b.receiver.mu.Unlock()
+	delete(b.receiver.boxes, b.id)
+}

@@ -1,0 +1,306 @@
+package strategy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+// The defaults of [SubscribeOptions].
+const (
+	RenewEvery = 2 * time.Minute
+	CheckEvery = 30 * time.Second
+	FirstWait  = 3 * time.Second
+)
+
+// SubscribeOptions configures [NewSignal] and [NewPush]. The zero value of
+// each field is its default.
+type SubscribeOptions struct {
+	CallOptions
+	// RenewEvery is how often a subscription is renewed, which costs the run a
+	// signal and a workflow task. It expires after two and a half times as
+	// long, should its watcher die. Default: [RenewEvery]; at most 4 minutes.
+	RenewEvery time.Duration
+	// CheckEvery is about how often Temporal is asked how the run is, although
+	// nothing has come: a run that was terminated tells nobody. Default:
+	// [CheckEvery].
+	CheckEvery time.Duration
+	// FirstWait is how long the first message may take, which comes right
+	// after a subscription. Default: [FirstWait].
+	FirstWait time.Duration
+	// Degraded is how it goes on where no message comes.
+	Degraded AdaptiveOptions
+}
+
+// Subscribing has the run tell what has changed: by its own worker, which
+// calls a URL of this process. A change costs Temporal one local activity and
+// one query (signal), or one activity and no query (push), for each node that
+// follows. Where no message comes, or no more, it goes on as [AdaptivePolling]
+// does, with a [Notice].
+type Subscribing struct {
+	calls    *calls
+	receiver *Receiver
+	push     bool
+	renew    time.Duration
+	check    time.Duration
+	first    time.Duration
+	degraded adapting
+}
+
+var _ Strategy = (*Subscribing)(nil)
+
+// NewSignal returns the strategy signal: the run says that there is something
+// new, and is queried for it.
+func NewSignal(t Temporal, r *Receiver, o SubscribeOptions) *Subscribing {
+	return newSubscribing(t, r, o, false)
+}
+
+// NewPush returns the strategy push: the run sends its states.
+func NewPush(t Temporal, r *Receiver, o SubscribeOptions) *Subscribing {
+	return newSubscribing(t, r, o, true)
+}
+
+func newSubscribing(t Temporal, r *Receiver, o SubscribeOptions, push bool) *Subscribing {
+	o.RenewEvery = min(cmp.Or(max(o.RenewEvery, 0), RenewEvery), handlers.MaxSubscription*2/5)
+	return &Subscribing{
+		calls: newCalls(t, o.CallOptions), receiver: r, push: push,
+		renew: o.RenewEvery, check: cmp.Or(max(o.CheckEvery, 0), CheckEvery), first: cmp.Or(max(o.FirstWait, 0), FirstWait),
+		degraded: newAdapting(o.Degraded),
+	}
+}
+
+// Watch implements [Strategy].
+func (s *Subscribing) Watch(ctx context.Context, workflowID string, after progress.Position) iter.Seq2[progress.Event, error] {
+	return watchEach(ctx, s.calls, workflowID, after, func(w *watch) {
+		f := &subscribed{o: s, watch: w, box: s.receiver.open(), settle: settlePace}
+		defer f.box.close()
+		defer f.unsubscribe()
+		f.follow()
+	})
+}
+
+// subscribed is one sequence of [Subscribing].
+type subscribed struct {
+	*watch
+	o   *Subscribing
+	box *inbox
+	// to is the run that is subscribed to, empty: none. renewed is when.
+	to      string
+	renewed time.Time
+	// heard says that a message of this run has come, over that it sends no
+	// more until it returns.
+	heard, over bool
+	// ahead is a message of a run that was not known yet.
+	ahead  *handlers.Post
+	settle adapting
+}
+
+// follow looks at the workflow, which a run that ends, another run and a
+// worker that is away need, and takes messages in between.
+func (f *subscribed) follow() {
+	for {
+		if !f.checkRun() {
+			return
+		}
+		switch {
+		case !f.failing.IsZero() || f.last.Returned != "" && f.last.RunID == f.run.id:
+			if !f.wait(f.settle.next(false)) {
+				return
+			}
+		case !f.subscribe():
+			return
+		case f.to == f.run.id && !f.messages():
+			return
+		}
+	}
+}
+
+// checkRun looks at the workflow once. With push it asks Temporal only.
+func (f *subscribed) checkRun() bool {
+	if !f.o.push {
+		_, more := f.look()
+		return more
+	}
+	open, more := f.glance()
+	return open && more
+}
+
+// subscribe subscribes to the run, or renews. It returns false when the
+// sequence has ended; whether it is subscribed then, f.to says.
+func (f *subscribed) subscribe() bool {
+	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew {
+		return true
+	}
+	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, f.subscription(f.o.renew*5/2))
+	var gone *serviceerror.NotFound
+	switch {
+	case errors.As(err, &gone):
+		// It has just ended; looking at it again tells how.
+		f.to = ""
+		return f.wait(f.settle.next(false))
+	case err != nil:
+		return f.trouble(err) && f.wait(0)
+	}
+	if f.to != f.run.id {
+		f.heard, f.over, f.settle = false, false, settlePace
+	}
+	f.to, f.renewed = f.run.id, time.Now()
+	return true
+}
+
+func (f *subscribed) subscription(lasts time.Duration) handlers.Subscription {
+	return handlers.Subscription{ID: f.box.id, URL: f.o.receiver.url, Push: f.o.push, Transient: true, Until: time.Now().Add(lasts)}
+}
+
+// unsubscribe ends the subscription. It is made although the context has
+// ended, within a bound; what is left of it expires.
+func (f *subscribed) unsubscribe() {
+	if f.to == "" || !f.run.open() {
+		return
+	}
+	_ = f.calls.signal(context.WithoutCancel(f.ctx), f.id, f.to, handlers.Unsubscribe, handlers.Subscription{ID: f.box.id})
+}
+
+// messages takes messages until the workflow has to be looked at again, or the
+// subscription renewed.
+func (f *subscribed) messages() bool {
+	until := time.Now().Add(min(jittered(f.o.check), time.Until(f.renewed.Add(f.o.renew))))
+	if !f.heard {
+		until = f.renewed.Add(f.o.first)
+	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		select {
+		case <-f.ctx.Done():
+			return f.fail(f.ctx.Err())
+		case <-timer.C:
+			if !f.heard {
+				return f.degrade("no message has come; workers must reach " + f.o.receiver.url + ", which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW")
+			}
+			return true
+		case <-f.box.wake:
+		}
+		post := f.box.take()
+		if post == nil {
+			continue
+		}
+		if post.Data.RunID != f.to {
+			if post != f.ahead && post.Data.Started > f.last.Started {
+				// Of the run that this one continues as, which the look finds.
+				f.ahead = post
+				f.box.putBack(post)
+				return true
+			}
+			continue
+		}
+		more, look := f.message(post)
+		switch {
+		case !more:
+			return false
+		case look:
+			return true
+		case f.over:
+			return f.degrade("the run has sent as many messages as it may, and will only tell its end")
+		}
+		if !timer.Stop() {
+			select {
+			case <-timer.C:
+			default:
+			}
+		}
+		timer.Reset(min(jittered(f.o.check), time.Until(f.renewed.Add(f.o.renew))))
+	}
+}
+
+// message takes a message. look says that the workflow has to be looked at.
+func (f *subscribed) message(post *handlers.Post) (more, look bool) {
+	f.heard, f.over = true, post.Last
+	s := post.Data
+	if !f.o.push {
+		if s.Returned != "" {
+			return true, true // with the state, which the look reads
+		}
+		if f.last.RunID == s.RunID && f.last.Version >= s.Version {
+			return f.recovered(), false
+		}
+		var err error
+		if s, err = f.calls.query(f.ctx, f.id, &f.run); err != nil {
+			return f.trouble(err), true
+		}
+	}
+	if f.last.RunID == s.RunID && f.last.Version > s.Version {
+		return true, false // it was overtaken
+	}
+	_, more = f.state(s)
+	return more, s.Returned != ""
+}
+
+// degrade polls until a message comes, or another run begins.
+func (f *subscribed) degrade(why string) bool {
+	// First of all: is it the worker that is away?
+	if _, more := f.look(); !more {
+		return false
+	}
+	told := false
+	of, pace := f.run.id, f.o.degraded
+	if f.failing.IsZero() && f.last.Returned == "" {
+		if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
+			return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
+		}
+		told = true
+		n := &Notice{Kind: Degraded, Since: f.renewed, Reason: bounded("adaptive polling: " + why)}
+		if !f.yield(progress.Event{}, n) {
+			return false
+		}
+	}
+	more := true
+	if !f.poll(&pace, func() bool {
+		more = f.subscribe()
+		return !more || f.box.full() || f.run.id != of || f.last.Returned != ""
+	}) || !more {
+		return false
+	}
+	if !told || !f.box.full() {
+		return true
+	}
+	return f.yield(progress.Event{}, &Notice{Kind: Live, Since: time.Now(), Reason: "messages come again"})
+}
+
+// servedWithin is how long a run may wait for a worker until it is said to be
+// away: longer than the run waits for the worker that it had.
+const servedWithin = 6 * time.Second
+
+// glance asks Temporal, and no worker, how the workflow is. open is false once
+// its end was yielded, and more when the sequence has ended.
+func (w *watch) glance() (open, more bool) {
+	r, err := w.calls.describe(w.ctx, w.id, "")
+	switch {
+	case errors.Is(err, progress.ErrNotFound) && w.run.id == "":
+		return false, w.fail(err)
+	case errors.Is(err, progress.ErrNotFound):
+		return false, w.forgotten()
+	case err != nil:
+		return true, w.trouble(err)
+	case w.run.id != "" && r.chain != w.run.chain:
+		// Another chain has begun: the one that is followed has ended.
+		return false, w.endOf(w.run)
+	case !r.open():
+		return false, w.close(r)
+	}
+	w.run = r
+	switch {
+	case r.unserved.IsZero():
+		return true, w.recovered()
+	case time.Since(r.unserved) > servedWithin:
+		return true, w.trouble(w.calls.noAnswer(context.DeadlineExceeded))
+	}
+	return true, true
+}

@@ -1,0 +1,65 @@
+package strategy_test
+
+import (
+	"net/http/httptest"
+	"time"
+
+	"go.temporal.io/sdk/worker"
+
+	"github.com/runcast/runcast/pkg/delivery"
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/strategy"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+const secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+func init() {
+	arms = append(arms, arm{
+		name: strategy.Signal, uses: []string{"SignalWorkflowExecution", "QueryWorkflow"}, needs: handlers.Subscribe, register: deliver,
+		make: func(w *world) strategy.Strategy { return strategy.NewSignal(w.theirs, receiver(w), subscribing) },
+	}, arm{
+		name: strategy.Push, uses: []string{"SignalWorkflowExecution"}, needs: handlers.Subscribe, register: deliver,
+		make: func(w *world) strategy.Strategy { return strategy.NewPush(w.theirs, receiver(w), subscribing) },
+	})
+}
+
+// subscribing makes runs that end without a word show sooner than by default.
+var subscribing = strategy.SubscribeOptions{CallOptions: fast, CheckEvery: time.Second}
+
+func secrets(w *world) webhook.Keys {
+	w.t.Helper()
+	k, err := webhook.ParseKeys(secret)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return k
+}
+
+// receiver serves one on loopback.
+func receiver(w *world) *strategy.Receiver {
+	w.t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	r, err := strategy.NewReceiver(secrets(w), "http://"+s.Listener.Addr().String()+"/v1/strategies/callback")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s.Config.Handler = r
+	s.Start()
+	w.t.Cleanup(s.Close)
+	return r
+}
+
+// deliver registers what tells subscribers, without a Redis.
+func deliver(w *world, r worker.Registry) {
+	allow, err := webhook.ParseAllow("127.0.0.1")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s, err := webhook.NewSender(webhook.Options{Keys: secrets(w), Allow: allow})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(s.Close)
+	delivery.New(delivery.Options{Sender: s}).Register(r)
+}
