@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -127,6 +129,14 @@ func (d *dev) startServices() error {
 	if d.env["RUNCAST_SHOW_TEXT"] == "" {
 		d.env["RUNCAST_SHOW_TEXT"] = "true"
 	}
+	// Webhooks may go to programs on this machine, and nobody has to make up a
+	// secret for that.
+	if d.env["RUNCAST_PUSH_ALLOW"] == "" {
+		d.env["RUNCAST_PUSH_ALLOW"] = "127.0.0.0/8,::1"
+	}
+	if d.env["RUNCAST_PUSH_SECRETS"] == "" {
+		d.env["RUNCAST_PUSH_SECRETS"] = randomSecret()
+	}
 	ui := d.env["RUNCAST_TEMPORAL_UI_URL"]
 	if ui == "" {
 		ui = d.ui
@@ -153,6 +163,13 @@ func (d *dev) startServices() error {
 		return subscriberservice.Serve(ctx, s, d.logger, subscriberservice.Hooks{Started: streaming, Ready: d.check})
 	})
 	return nil
+}
+
+// randomSecret signs the webhooks of this process's runs.
+func randomSecret() string {
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // it never fails
+	return "whsec_" + base64.StdEncoding.EncodeToString(raw)
 }
 
 // pageOrigins are the names under which a browser on this machine may have

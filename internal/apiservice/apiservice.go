@@ -47,6 +47,8 @@ type Config struct {
 	ReplyWait      time.Duration     `name:"reply-wait" from:"RUNCAST_REPLY_WAIT" default:"${reply_wait}" help:"How long a webhook of WhatsApp or e-mail waits for the reply, 2s to 14s; then the workflow sends it."`
 	EmailToken     string            `name:"email-token" from:"RUNCAST_EMAIL_TOKEN" placeholder:"TOKEN" help:"What a mail gateway has to send along, as a bearer token or as a password. Empty: mails are taken from everybody who reaches this service."`
 	KeepMessages   time.Duration     `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
+	CallbackURL    string            `name:"callback-url" from:"RUNCAST_CALLBACK_URL" placeholder:"URL" help:"This node as workers reach it, such as http://10.1.2.3:8081: where runs tell the strategies signal and push. Empty: the address on which it listens, on loopback if that is any."`
+	Push           settings.Push     `embed:""`
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
 	Log            settings.Log      `embed:""`
@@ -72,6 +74,8 @@ func (c *Config) Validate() error {
 		return errors.New("TWILIO_AUTH_TOKEN is set, but what Twilio signed cannot be known: set --public-url (RUNCAST_PUBLIC_URL) to the base of the webhooks' URLs, or --trusted-proxies (RUNCAST_TRUSTED_PROXIES)")
 	}
 	return errors.Join(
+		c.checkPush(),
+		settings.BaseURL("--callback-url (RUNCAST_CALLBACK_URL)", c.CallbackURL),
 		settings.BaseURL("--public-url (RUNCAST_PUBLIC_URL)", c.PublicURL),
 		settings.BaseURL("--subscriber-url (RUNCAST_SUBSCRIBER_URL)", c.SubscriberURL),
 		settings.BaseURL("--temporal-ui-url (RUNCAST_TEMPORAL_UI_URL)", c.TemporalUIURL),
@@ -132,7 +136,15 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		statsmetrics.Collector("runcast_store", store.Stats),
 		statsmetrics.Collector("runcast_api_queued_notes", starts.Stats),
 	)
+	push, err := c.push(store.Client(), listener.Addr(), registry)
+	if err != nil {
+		return err
+	}
+	defer push.close()
 	handler, err := httpapi.New(httpapi.Options{
+		DeadLetters:    push.letters,
+		CheckPush:      push.check,
+		Callback:       push.callback(),
 		Temporal:       temporal,
 		Types:          types(),
 		TaskQueue:      c.TaskQueue,

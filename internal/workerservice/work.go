@@ -19,6 +19,7 @@ import (
 	"github.com/runcast/runcast/internal/httpserve"
 	"github.com/runcast/runcast/internal/redischeck"
 	"github.com/runcast/runcast/internal/statsmetrics"
+	"github.com/runcast/runcast/pkg/delivery"
 	"github.com/runcast/runcast/pkg/problem"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
@@ -41,10 +42,12 @@ type program struct {
 	registry *prometheus.Registry
 	store    *redisstore.Store
 	messages *activities.Messaging
-	temporal client.Client
-	reporter *reporter.Reporter
-	logger   *slog.Logger
-	working  atomic.Bool
+	// deliverer tells the subscribers of runs.
+	deliverer *delivery.Deliverer
+	temporal  client.Client
+	reporter  *reporter.Reporter
+	logger    *slog.Logger
+	working   atomic.Bool
 	// reached asks Temporal whether it takes calls.
 	reached health
 	// ensureEvery is about how often the reconciler's schedule is looked after.
@@ -70,6 +73,7 @@ func (p *program) work(ctx context.Context, failed <-chan error, ready func()) e
 		OnFatalError:      func(err error) { cancel(fmt.Errorf("the worker stopped: %w", err)) },
 	})
 	workflows.Register(w, workflows.Deps{Messaging: p.messages})
+	p.deliverer.Register(w)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
@@ -132,6 +136,7 @@ func (p *program) routes() http.Handler {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		statsmetrics.Collector("runcast_reporter", p.reporter.Stats),
 		statsmetrics.Collector("runcast_store", p.store.Stats),
+		statsmetrics.Collector("runcast_delivery", p.deliverer.Stats),
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))

@@ -36,6 +36,7 @@ type Config struct {
 	Twilio         settings.Twilio   `embed:""`
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
+	Push           settings.Push     `embed:""`
 	Log            settings.Log      `embed:""`
 
 	// TrustRedis leaves out the check of the Redis server: an embedded one
@@ -63,7 +64,9 @@ func (c *Config) Validate() error {
 	check(c.TTLRunning >= c.TTLClosed, "--ttl-running (RUNCAST_TTL_RUNNING) is %v, below --ttl-closed (RUNCAST_TTL_CLOSED), which is %v", c.TTLRunning, c.TTLClosed)
 	check(c.MaxEvents >= 1, "--max-events (RUNCAST_MAX_EVENTS): %d is not positive", c.MaxEvents)
 	check(c.MaxProducers >= 1, "--max-producers (RUNCAST_MAX_PRODUCERS): %d is not positive", c.MaxProducers)
-	return errors.Join(errs...)
+	_, err := pushKeys(c.Push)
+	_, err2 := pushAllow(c.Push)
+	return errors.Join(append(errs, err, err2)...)
 }
 
 // Run is the program.
@@ -111,12 +114,17 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	if err != nil {
 		return err
 	}
+	deliverer, stopDelivering, err := deliverer(c, store.Client(), logger)
+	if err != nil {
+		return err
+	}
+	defer stopDelivering()
 	reporting := []reporter.Option{reporter.WithLogger(logger), reporter.WithReconciler(0)}
 	if options.DataConverter != nil {
 		reporting = append(reporting, reporter.WithDataConverter(options.DataConverter))
 	}
 	p := &program{
-		c: c, registry: registry, store: store, messages: messages, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
+		c: c, registry: registry, store: store, messages: messages, deliverer: deliverer, temporal: temporal, logger: logger, ensureEvery: cmp.Or(c.EnsureEvery, ensureEvery),
 		reporter: reporter.New(temporal, store, reporting...),
 		reached: health{ask: func(ctx context.Context) error {
 			_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})

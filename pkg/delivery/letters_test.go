@@ -271,7 +271,7 @@ func TestReplayAtOnce(t *testing.T) {
 			go func() { results <- l.Replay(t.Context(), s, "msg_a") }()
 		}
 		for range many - 1 {
-			if err := <-results; !errors.Is(err, ErrReplaying) {
+			if err := <-results; !errors.Is(err, webhook.ErrReplaying) {
 				t.Errorf("one of the others: %v", err)
 			}
 		}

@@ -13,9 +13,6 @@ import (
 	"github.com/runcast/runcast/pkg/webhook"
 )
 
-// ErrReplaying: somebody else sends the letter right now.
-var ErrReplaying = errors.New("the dead letter is being replayed already")
-
 // claimFor is how long a replay keeps others away, should its process end
 // before it does: longer than a receiver may take.
 const claimFor = webhook.DefaultTimeout + 20*time.Second
@@ -37,7 +34,7 @@ end
 return 0`)
 
 // Replay sends a letter under the ID that it always had, and drops it once it
-// was taken. While it is under way others get [ErrReplaying]. Should the
+// was taken. While it is under way others get [webhook.ErrReplaying]. Should the
 // process end in between, the letter stays, and is sent again by the next
 // replay: the receiver knows it by its ID. An [*webhook.Error] is the
 // receiver's; the letter stays then. It is sent although the endpoint is
@@ -51,7 +48,7 @@ func (l *Letters) Replay(ctx context.Context, s *webhook.Sender, id string) erro
 	case claimed == 0:
 		return fmt.Errorf("%w: there is no dead letter %q; it may have been replayed, or be older than %v", progress.ErrNotFound, id, l.o.Keep)
 	case claimed == 2:
-		return ErrReplaying
+		return webhook.ErrReplaying
 	}
 	// Once it is sent, what became of it is written, whether or not somebody
 	// still waits for the answer.

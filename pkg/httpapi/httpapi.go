@@ -66,6 +66,14 @@ type Options struct {
 	// Twilio checks who signed a webhook; nil: the webhooks answer 503, and
 	// none is taken unchecked.
 	Twilio *twiliohook.Verifier
+	// DeadLetters are the webhooks that could not be delivered; nil: there are
+	// none to be had, and their routes answer 503.
+	DeadLetters DeadLetters
+	// CheckPush reports a URL that no run can push to; nil: none can, and a
+	// start that asks for it is refused.
+	CheckPush func(url string) error
+	// Callback takes what runs tell this node; nil: its route answers 503.
+	Callback http.Handler
 	// Wait is how long WhatsApp and e-mail wait for a reply, 2 s to [MaxWait];
 	// 0 is [DefaultWait].
 	Wait time.Duration
@@ -175,6 +183,10 @@ func (a *api) routes(guard func(http.Handler) http.Handler) http.Handler {
 	read("/v1/reminders/daily/{id}", noQuery(http.HandlerFunc(a.describeDaily)).ServeHTTP)
 	r.With(noQuery).Patch("/v1/reminders/daily/{id}", a.changeDaily)
 	r.With(noQuery).Delete("/v1/reminders/daily/{id}", a.deleteDaily)
+	read("/v1/deadletters", a.listLetters)
+	r.With(noQuery).Post("/v1/deadletters/{id}/replay", a.replayLetter)
+	r.With(noQuery).Delete("/v1/deadletters/{id}", a.deleteLetter)
+	r.With(noQuery).Post(CallbackPath, a.callback)
 	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	read("/readyz", a.ready)
 	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
+	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/problem"
 	"github.com/runcast/runcast/pkg/progress"
 )
@@ -42,6 +43,8 @@ type startRequest struct {
 	Input json.RawMessage `json:"input"`
 	// Tags are topics under which the run is listed.
 	Tags []string `json:"tags"`
+	// Push are URLs to which the run sends its states, by signed webhooks.
+	Push []string `json:"push"`
 }
 
 // started is the answer: where to go on.
@@ -86,7 +89,7 @@ func (a *api) start(w http.ResponseWriter, r *http.Request) {
 // readStart reads the body, or answers what is wrong with it.
 func (a *api) readStart(w http.ResponseWriter, r *http.Request) (startRequest, bool) {
 	var req startRequest
-	if !a.readJSON(w, r, &req, `{"type":"…","id":"…","input":{…},"tags":["…"]}`) {
+	if !a.readJSON(w, r, &req, `{"type":"…","id":"…","input":{…},"tags":["…"],"push":["https://…"]}`) {
 		return req, false
 	}
 	if bytes.Equal(req.Input, []byte("null")) {
@@ -192,6 +195,9 @@ func (a *api) checkStart(req startRequest) *problem.Problem {
 			return bad(`"tags" has an entry of %d bytes; 1 to %d are allowed.`, len(tag), maxTagBytes)
 		}
 	}
+	if p := a.checkPush(req.Push); p != nil {
+		return p
+	}
 	if known.CheckInput != nil {
 		if err := known.CheckInput(req.Input); err != nil {
 			return bad(`"input" is nothing that %s takes: %v.`, req.Type, err)
@@ -212,8 +218,15 @@ func (a *api) execute(ctx context.Context, req startRequest) (client.WorkflowRun
 		// Without it the SDK would return the open run as if it were ours.
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 	}
+	memo := make(map[string]any)
 	if len(req.Tags) > 0 {
-		o.Memo = map[string]any{TagsMemo: req.Tags}
+		memo[TagsMemo] = req.Tags
+	}
+	if len(req.Push) > 0 {
+		memo[handlers.PushMemo] = req.Push
+	}
+	if len(memo) > 0 {
+		o.Memo = memo
 	}
 	if req.Input == nil {
 		return a.Temporal.ExecuteWorkflow(ctx, o, req.Type)

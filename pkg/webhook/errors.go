@@ -1,10 +1,14 @@
 package webhook
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 )
+
+// ErrReplaying: somebody else sends the dead letter right now.
+var ErrReplaying = errors.New("the dead letter is being replayed already")
 
 // Error is why a message was not taken.
 type Error struct {
