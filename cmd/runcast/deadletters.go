@@ -92,6 +92,9 @@ func (c replayLettersCommand) Run(ctx context.Context, std streams) error {
 	if (c.ID == "") == !c.All {
 		return errors.New("name one letter, or give --all")
 	}
+	if err := settings.CheckUnknown(settings.EnvOf(os.Environ())); err != nil {
+		return err
+	}
 	ids := []string{c.ID}
 	if c.All {
 		ids = nil

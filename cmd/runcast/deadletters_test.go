@@ -1,0 +1,73 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// lettersServer has three letters on two pages, of which b is not taken.
+func lettersServer(t *testing.T) (url string, asked func() string) {
+	t.Helper()
+	var mu sync.Mutex
+	var log []string
+	_, url = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		log = append(log, r.Method+" "+r.URL.EscapedPath())
+		mu.Unlock()
+		switch {
+		case r.Method == http.MethodGet && r.URL.Query().Get("cursor") == "":
+			w.Write([]byte(`{"deadletters":[{"id":"c","url":"https://x.example/","workflow_id":"order-42","reason":"410 \u001b[31mGone","attempts":5,"time":"2026-11-24T10:00:00Z"}],"next_cursor":"n"}`))
+		case r.Method == http.MethodGet:
+			w.Write([]byte(`{"deadletters":[{"id":"b"},{"id":"a"}]}`))
+		case strings.Contains(r.URL.Path, "/b"):
+			answers(http.StatusBadGateway, `{"detail":"It was not taken, and stays: 503."}`)(w, r)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	return url, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(log, "\n")
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	url, asked := lettersServer(t)
+	code, out, errs := invoke(t, 0, "deadletters", "--api-url", url)
+	if code != 0 || errs != "" || strings.Count(out, "\n") != 3 || !strings.Contains(out, "order-42") || strings.Contains(out, "\x1b") {
+		t.Errorf("exit %d, stderr %q:\n%q", code, errs, out)
+	}
+	if code, out, _ := invoke(t, 0, "deadletters", "list", "--json", "--limit", "1", "--api-url", url); code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, `"attempts":5`) {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, out, _ := invoke(t, 0, "deadletters", "replay", "a", "--api-url", url); code != 0 || !strings.Contains(out, "a was taken") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	code, out, errs = invoke(t, 0, "deadletters", "replay", "--all", "--api-url", url)
+	if code != exitNotCompleted || !strings.Contains(errs, "b: It was not taken") || !strings.Contains(errs, "1 of 3") || strings.Index(out, "a was") > strings.Index(out, "c was") {
+		t.Errorf("exit %d, stderr %q:\n%s", code, errs, out)
+	}
+	if code, _, errs := invoke(t, 0, "deadletters", "remove", "x/y", "--api-url", url); code != 0 || errs != "" {
+		t.Errorf("exit %d, stderr %q", code, errs)
+	}
+	if all := asked(); !strings.Contains(all, "POST /v1/deadletters/a/replay") || !strings.HasSuffix(all, "DELETE /v1/deadletters/x%2Fy") {
+		t.Errorf("asked:\n%s", all)
+	}
+}
+
+func TestDeadLettersRefused(t *testing.T) {
+	_, url := serve(t, answers(http.StatusServiceUnavailable, `{"detail":"The store cannot be reached now; try again."}`))
+	for _, args := range [][]string{{"list"}, {"replay", "--all"}, {"remove", "a"}} {
+		if code, _, errs := invoke(t, 0, append(append([]string{"deadletters"}, args...), "--api-url", url)...); code != exitTrouble || !strings.Contains(errs, "store cannot be reached") {
+			t.Errorf("%v: exit %d, stderr %q", args, code, errs)
+		}
+	}
+	for _, args := range [][]string{{"replay"}, {"replay", "a", "--all"}, {"remove"}, {"list", "--api-url", "ftp://x"}} {
+		if code, _, errs := invoke(t, 0, append([]string{"deadletters"}, args...)...); code != exitTrouble || errs == "" {
+			t.Errorf("%v: exit %d, stderr %q", args, code, errs)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package strategy
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/webhook"
+)
+
+func newReceiver(t *testing.T) (*Receiver, webhook.Keys) {
+	t.Helper()
+	k, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReceiver(k, "http://127.0.0.1:8081/v1/strategies/callback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, k
+}
+
+func postOf(subscriber string, started, version int64) string {
+	body, _ := json.Marshal(handlers.Post{
+		Type: handlers.ProgressPost, Subscriber: subscriber, Data: handlers.State{Started: started, Version: version, RunID: "r"},
+	})
+	return string(body)
+}
+
+// send signs a body and hands it to the receiver.
+func send(t *testing.T, r *Receiver, k webhook.Keys, id, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	req := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	if err := k.Sign(req.Header, id, time.Now(), []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, req)
+	return w
+}
+
+func TestReceiverIsIdempotent(t *testing.T) {
+	r, k := newReceiver(t)
+	box := r.open()
+	for _, m := range []struct {
+		id   string
+		v    int64
+		want int64 // what is taken; 0: nothing
+	}{
+		{"a", 5, 5}, {"a", 5, 0}, {"b", 7, 7}, {"a", 5, 0},
+	} {
+		if w := send(t, r, k, m.id, postOf(box.id, 1, m.v)); w.Code != http.StatusNoContent {
+			t.Fatalf("%+v: %d %s", m, w.Code, w.Body)
+		}
+		post := box.take()
+		if (post == nil) != (m.want == 0) || post != nil && post.Data.Version != m.want {
+			t.Errorf("%+v: %+v", m, post)
+		}
+	}
+	// The newest is what a watcher finds; another run's is newer than any.
+	send(t, r, k, "c", postOf(box.id, 1, 9))
+	send(t, r, k, "d", postOf(box.id, 1, 8))
+	if post := box.take(); post == nil || post.Data.Version != 9 {
+		t.Errorf("%+v", post)
+	}
+	box.close()
+	if w := send(t, r, k, "e", postOf(box.id, 1, 10)); w.Code != http.StatusGone {
+		t.Errorf("a watcher who has gone: %d", w.Code)
+	}
+	if s := r.Stats(); s != (ReceiverStats{Taken: 4, Doubles: 2, Strays: 1}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestReceiverMemoryIsBounded(t *testing.T) {
+	r, k := newReceiver(t)
+	box := r.open()
+	for n := range int64(seenMax + 100) {
+		r.dispatch(fmt.Sprint("id", n), &handlers.Post{Subscriber: box.id, Data: handlers.State{Started: 1, Version: n + 1}})
+	}
+	if len(r.seen) != seenMax || len(r.order) != seenMax {
+		t.Errorf("it remembers %d and %d", len(r.seen), len(r.order))
+	}
+	box.take()
+	send(t, r, k, fmt.Sprint("id", seenMax+99), postOf(box.id, 1, 1))
+	if box.full() {
+		t.Error("the newest is forgotten")
+	}
+}
+
+func TestReceiverRefuses(t *testing.T) {
+	r, k := newReceiver(t)
+	box := r.open()
+	good := postOf(box.id, 1, 1)
+	for name, tt := range map[string]struct {
+		change func(*http.Request)
+		code   int
+	}{
+		"another method":    {func(req *http.Request) { req.Method = http.MethodPut }, 405},
+		"no JSON":           {func(req *http.Request) { req.Header.Set("Content-Type", "text/plain") }, 415},
+		"no signature":      {func(req *http.Request) { req.Header.Del("webhook-signature") }, 401},
+		"another signature": {func(req *http.Request) { req.Header.Set("webhook-id", "other") }, 401},
+		"another body":      {func(req *http.Request) { req.Body = io.NopCloser(strings.NewReader(good + " ")) }, 401},
+		"too long":          {func(req *http.Request) { req.Body = io.NopCloser(strings.NewReader(strings.Repeat(" ", 64<<10+1))) }, 413},
+	} {
+		req := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(good))
+		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+		if err := k.Sign(req.Header, "id", time.Now(), []byte(good)); err != nil {
+			t.Fatal(err)
+		}
+		tt.change(req)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if w.Code != tt.code || w.Header().Get("Content-Type") != problem.ContentType {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	for _, body := range []string{"", "x", "[]", "{}", `{"subscriber":"` + box.id + `"}`, postOf(box.id, 0, 1), postOf(box.id, 1, -1)} {
+		if w := send(t, r, k, "id-"+body[:min(len(body), 3)], body); w.Code != http.StatusBadRequest {
+			t.Errorf("%q: %d", body, w.Code)
+		}
+	}
+	if box.full() {
+		t.Error("something was taken")
+	}
+	if _, err := NewReceiver(webhook.Keys{}, "http://x"); err == nil {
+		t.Error("it takes webhooks unchecked")
+	}
+	for _, u := range []string{"", "x", "ftp://x", "http://"} {
+		if _, err := NewReceiver(k, u); err == nil {
+			t.Errorf("it is reached at %q", u)
+		}
+	}
+}
