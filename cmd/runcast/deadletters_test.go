@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +13,7 @@ func lettersServer(t *testing.T) (url string, asked func() string) {
 	t.Helper()
 	var mu sync.Mutex
 	var log []string
-	_, url = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		log = append(log, r.Method+" "+r.URL.EscapedPath())
 		mu.Unlock()
@@ -26,8 +27,9 @@ func lettersServer(t *testing.T) (url string, asked func() string) {
 		default:
 			w.WriteHeader(http.StatusNoContent)
 		}
-	})
-	return url, func() string {
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		return strings.Join(log, "\n")
@@ -59,7 +61,9 @@ func TestDeadLetters(t *testing.T) {
 }
 
 func TestDeadLettersRefused(t *testing.T) {
-	_, url := serve(t, answers(http.StatusServiceUnavailable, `{"detail":"The store cannot be reached now; try again."}`))
+	s := httptest.NewServer(answers(http.StatusServiceUnavailable, `{"detail":"The store cannot be reached now; try again."}`))
+	defer s.Close()
+	url := s.URL
 	for _, args := range [][]string{{"list"}, {"replay", "--all"}, {"remove", "a"}} {
 		if code, _, errs := invoke(t, 0, append(append([]string{"deadletters"}, args...), "--api-url", url)...); code != exitTrouble || !strings.Contains(errs, "store cannot be reached") {
 			t.Errorf("%v: exit %d, stderr %q", args, code, errs)
