@@ -61,7 +61,7 @@ func TestDeadLetters(t *testing.T) {
 }
 
 func TestDeadLettersRefused(t *testing.T) {
-	s := httptest.NewServer(answers(http.StatusServiceUnavailable, `{"detail":"The store cannot be reached now; try again."}`))
+	s := httptest.NewServer(http.HandlerFunc(answers(http.StatusServiceUnavailable, `{"detail":"The store cannot be reached now; try again."}`)))
 	defer s.Close()
 	url := s.URL
 	for _, args := range [][]string{{"list"}, {"replay", "--all"}, {"remove", "a"}} {

@@ -45,12 +45,11 @@ const CarriedHeader = "runcast-subscribers"
 // Carry returns the subscribers for the run that goes on as new from here; nil
 // if there are none.
 func (h *Handlers) Carry(ctx workflow.Context) *commonpb.Payload {
-	now := workflow.Now(ctx)
-	h.subscribers = slices.DeleteFunc(h.subscribers, func(s Subscription) bool { return !s.Until.After(now) })
-	if len(h.subscribers) == 0 {
+	list := h.subscribers.at(workflow.Now(ctx))
+	if len(list) == 0 {
 		return nil
 	}
-	p, err := h.opt.DataConverter.ToPayload([]Subscription(h.subscribers))
+	p, err := h.opt.DataConverter.ToPayload(list)
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("subscribers are not carried over; they have to subscribe anew", "error", err)
 		return nil
@@ -86,7 +85,7 @@ func (l *subscribers) add(s *Subscription, now time.Time) bool {
 		s.Until = latest
 	}
 	l.remove(s.ID)
-	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return !s.Until.After(now) })
+	l.at(now)
 	if !s.Until.After(now) {
 		return false
 	}
@@ -100,6 +99,13 @@ func (l *subscribers) add(s *Subscription, now time.Time) bool {
 
 func (l *subscribers) remove(id string) {
 	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return s.ID == id })
+}
+
+// at drops those that have expired and returns the others, for the caller to
+// keep.
+func (l *subscribers) at(now time.Time) []Subscription {
+	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return !s.Until.After(now) })
+	return slices.Clone(*l)
 }
 
 // has reports whether there is a subscriber of that ID.

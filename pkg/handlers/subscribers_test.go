@@ -45,7 +45,7 @@ func TestSubscribers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var l subscribers
 			for _, s := range tt.add {
-				l.add(s, noon)
+				l.add(&s, noon)
 			}
 			l.remove(tt.drop)
 			if got := ids(l.at(noon.Add(tt.at))); got != tt.want {
@@ -60,7 +60,7 @@ func TestSubscribersAreBounded(t *testing.T) {
 	noon := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 	var l subscribers
 	for n := range 3 * MaxSubscribers {
-		l.add(Subscription{ID: fmt.Sprint(n), URL: "https://example.com", Until: noon.Add(time.Duration(1+n%7) * time.Minute)}, noon)
+		l.add(&Subscription{ID: fmt.Sprint(n), URL: "https://example.com", Until: noon.Add(time.Duration(1+n%7) * time.Minute)}, noon)
 		if len(l) > MaxSubscribers {
 			t.Fatalf("there are %d", len(l))
 		}

@@ -30,7 +30,7 @@ type Receiver struct {
 	url  string
 
 	mu    sync.Mutex
-	boxes map[string]*inbox
+	boxes map[string]*mailbox
 	// seen are the IDs of the newest messages, order the same as a ring.
 	seen  map[string]bool
 	order []string
@@ -58,7 +58,7 @@ func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("strategy: %q is not the URL of a receiver, such as http://127.0.0.1:8081/v1/strategies/callback", rawURL)
 	}
-	return &Receiver{keys: keys, url: rawURL, boxes: make(map[string]*inbox), seen: make(map[string]bool)}, nil
+	return &Receiver{keys: keys, url: rawURL, boxes: make(map[string]*mailbox), seen: make(map[string]bool)}, nil
 }
 
 // Stats returns the counts so far.
@@ -143,17 +143,17 @@ func (r *Receiver) dispatch(id string, post *handlers.Post) bool {
 	return true
 }
 
-// open returns a new watcher's inbox. Close it.
-func (r *Receiver) open() *inbox {
-	b := &inbox{receiver: r, id: rand.Text(), wake: make(chan struct{}, 1)}
+// open returns a new watcher's mailbox. Close it.
+func (r *Receiver) open() *mailbox {
+	b := &mailbox{receiver: r, id: rand.Text(), wake: make(chan struct{}, 1)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.boxes[b.id] = b
 	return b
 }
 
-// inbox holds the newest message for a watcher. The receiver's lock guards it.
-type inbox struct {
+// mailbox holds the newest message for a watcher. The receiver's lock guards it.
+type mailbox struct {
 	receiver *Receiver
 	// id is the subscription's.
 	id string
@@ -163,7 +163,7 @@ type inbox struct {
 }
 
 // put takes a message unless a newer one of the same run is there.
-func (b *inbox) put(post *handlers.Post) {
+func (b *mailbox) put(post *handlers.Post) {
 	if old := b.newest; old != nil && old.Data.Started == post.Data.Started && old.Data.Version > post.Data.Version {
 		return
 	}
@@ -175,7 +175,7 @@ func (b *inbox) put(post *handlers.Post) {
 }
 
 // take returns the newest message that was not taken yet, or nil.
-func (b *inbox) take() *handlers.Post {
+func (b *mailbox) take() *handlers.Post {
 	b.receiver.mu.Lock()
 	defer b.receiver.mu.Unlock()
 	post := b.newest
@@ -184,7 +184,7 @@ func (b *inbox) take() *handlers.Post {
 }
 
 // putBack leaves a message for later, unless there is a newer one.
-func (b *inbox) putBack(post *handlers.Post) {
+func (b *mailbox) putBack(post *handlers.Post) {
 	b.receiver.mu.Lock()
 	defer b.receiver.mu.Unlock()
 	if b.newest == nil {
@@ -193,13 +193,13 @@ func (b *inbox) putBack(post *handlers.Post) {
 }
 
 // full reports whether there is a message.
-func (b *inbox) full() bool {
+func (b *mailbox) full() bool {
 	b.receiver.mu.Lock()
 	defer b.receiver.mu.Unlock()
 	return b.newest != nil
 }
 
-func (b *inbox) close() {
+func (b *mailbox) close() {
 	b.receiver.mu.Lock()
 	defer b.receiver.mu.Unlock()
 	delete(b.receiver.boxes, b.id)

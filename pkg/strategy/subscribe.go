@@ -90,7 +90,7 @@ func (s *Subscribing) Watch(ctx context.Context, workflowID string, after progre
 type subscribed struct {
 	*watch
 	o   *Subscribing
-	box *inbox
+	box *mailbox
 	// to is the run that is subscribed to, empty: none. renewed is when.
 	to      string
 	renewed time.Time
