@@ -362,6 +362,50 @@ func maxAttempts(push bool) int {
 	return 3
 }
 
+// Who does not renew is not told any more.
+func TestSubscriptionExpires(t *testing.T) {
+	r := newRuns(t)
+	short, long := takePosts(t, nil), takePosts(t, nil)
+	run := r.start()
+	soon := time.Now().Add(3 * time.Second)
+	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "short", URL: short.URL, Push: true, Transient: true, Until: soon})
+	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "long", URL: long.URL, Push: true, Transient: true})
+	eventually(t, "first", func() bool { return short.count() == 1 && long.count() == 1 })
+	eventually(t, "expiry", func() bool { return time.Now().After(soon) })
+	r.signal(run, "count", 1)
+	r.signal(run, "count", 0)
+	if err := run.Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if short.count() != 1 || long.count() < 2 {
+		t.Errorf("who has expired was told %d times, the other one %d times", short.count(), long.count())
+	}
+	r.replays(run)
+}
+
+// A push needs no Redis.
+func TestPushWithoutRedis(t *testing.T) {
+	r := newRuns(t)
+	port, err := testenv.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port), MaxRetries: -1, DialerRetries: 1})
+	defer away.Close()
+	r.letters.client = away
+	s := takePosts(t, nil)
+	run := r.start(s.URL)
+	r.signal(run, "count", 0)
+	if err := run.Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	posts, _, _ := s.got()
+	if len(posts) == 0 || posts[len(posts)-1].Data.Returned != progress.StatusCompleted {
+		t.Errorf("%+v", posts)
+	}
+	r.replays(run)
+}
+
 // A run that is canceled says so.
 func TestCanceledRunIsPushed(t *testing.T) {
 	r := newRuns(t)

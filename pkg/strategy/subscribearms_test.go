@@ -2,12 +2,15 @@ package strategy_test
 
 import (
 	"net/http/httptest"
+	"strings"
+	"testing"
 	"time"
 
 	"go.temporal.io/sdk/worker"
 
 	"github.com/runcast/runcast/pkg/delivery"
 	"github.com/runcast/runcast/pkg/handlers"
+	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/strategy"
 	"github.com/runcast/runcast/pkg/webhook"
 )
@@ -51,8 +54,11 @@ func receiver(w *world) *strategy.Receiver {
 }
 
 // deliver registers what tells subscribers, without a Redis.
-func deliver(w *world, r worker.Registry) {
-	allow, err := webhook.ParseAllow("127.0.0.1")
+func deliver(w *world, r worker.Registry) { deliverTo(w, r, "127.0.0.1") }
+
+func deliverTo(w *world, r worker.Registry, allowed ...string) {
+	w.t.Helper()
+	allow, err := webhook.ParseAllow(allowed...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -62,4 +68,37 @@ func deliver(w *world, r worker.Registry) {
 	}
 	w.t.Cleanup(s.Close)
 	delivery.New(delivery.Options{Sender: s}).Register(r)
+}
+
+// Where no message comes, because workers may not call this process, it goes
+// on by polling, and says what to do about it; and again without once they may.
+func TestNoMessageComes(t *testing.T) {
+	t.Parallel()
+	for _, a := range arms {
+		if a.register == nil {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			a.register = func(w *world, r worker.Registry) { deliverTo(w, r) }
+			w := newWorld(t, a)
+			stop := w.worker()
+			id := w.start("Commanded")
+			v := w.watch(id, progress.Position{})
+			n, _ := v.notice(strategy.Degraded)
+			if !strings.Contains(n.Reason, "RUNCAST_PUSH_ALLOW") || !strings.Contains(n.Reason, "RUNCAST_CALLBACK_URL") {
+				t.Errorf("the notice is %v", n)
+			}
+			w.signal(id, "do", command{Count: 1})
+			events := v.until("the count", counted(1))
+			stop()
+			w.arm.register = deliver
+			w.worker()
+			w.signal(id, "do", command{Count: 2})
+			events = append(events, v.until("the count", counted(2))...)
+			w.signal(id, "do", command{Return: "complete"})
+			events = append(events, v.closed()...)
+			rising(t, events)
+		})
+	}
 }
