@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
 )
@@ -150,6 +151,9 @@ type Gap struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
 	Reason Reason `json:"reason"`
+	// Since and Detail are of a [Notice].
+	Since  time.Time `json:"since,omitzero"`
+	Detail string    `json:"detail,omitempty"`
 }
 
 // Reason says why there is a gap.
@@ -172,9 +176,14 @@ const (
 	ReasonSlow Reason = "slow"
 	// ReasonLost: the store lost events that this viewer had already seen.
 	ReasonLost Reason = "lost"
+	// ReasonStale: nothing new can be learned for now; see [Notice].
+	ReasonStale Reason = "stale"
+	// ReasonDegraded: the workflow is followed in a lesser way; see [Notice].
+	ReasonDegraded Reason = "degraded"
 )
 
 // Reasons lists all of them, for metrics that show zeros too.
 var Reasons = []Reason{
 	ReasonTrimmed, ReasonForeign, ReasonForked, ReasonFuture, ReasonBadPosition, ReasonSlow, ReasonLost,
+	ReasonStale, ReasonDegraded,
 }

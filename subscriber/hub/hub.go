@@ -33,6 +33,13 @@ type Options struct {
 	SourceTimeout time.Duration
 	// MaxConns bounds connections and places together; 0: there is no bound.
 	MaxConns int
+	// Sparse is for a source whose seqs are versions: they may jump without a
+	// loss, and their positions have no check. Every viewer is served as one
+	// that may skip; see [Source].
+	Sparse bool
+	// LatestEvery is the least time between two passes over the viewers that
+	// may skip; 100 ms.
+	LatestEvery time.Duration
 	// OnLatency gets the time from a message's arrival until it was written to
 	// all viewers that could take it, and OnEventLatency that from the event's
 	// own time, by its writer's clock, once for each event and not below 0.
@@ -51,6 +58,7 @@ func (o *Options) setDefaults() {
 	def(&o.RelistEvery, 30*time.Second)
 	def(&o.TagLimit, 200)
 	def(&o.SourceTimeout, 5*time.Second)
+	def(&o.LatestEvery, 100*time.Millisecond)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -111,7 +119,9 @@ func New(source Source, o Options) *Hub {
 
 // Start begins the periodic work and returns.
 func (h *Hub) Start() {
-	h.loops.Go(h.compareLoop)
+	if !h.opts.Sparse { // there is no store behind it to compare with
+		h.loops.Go(h.compareLoop)
+	}
 	h.loops.Go(h.heartbeatLoop)
 }
 
@@ -242,7 +252,7 @@ func (h *Hub) release(t *topic) {
 	}
 	h.lingering++
 	var timer *time.Timer
-	timer = time.AfterFunc(h.opts.Linger, func() {
+	timer = time.AfterFunc(h.lingerOf(t), func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if t.linger == timer && t.refs == 0 {

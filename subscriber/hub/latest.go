@@ -6,14 +6,11 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
-// latestEvery is the least time between two passes over the viewers that may
-// skip. What such a viewer costs does not grow with the rate of events.
-const latestEvery = 100 * time.Millisecond
-
 // latestState is about the viewers that may skip seqs. They are written to in
 // passes: the first event after a pause at once, further ones together, and
 // each viewer once in a pass. What all lack more than one event of is one
-// snapshot, made once. Guarded by the topic's mutex.
+// snapshot, made once. So what such a viewer costs does not grow with the rate
+// of events. Guarded by the topic's mutex.
 type latestState struct {
 	viewers []*viewer
 	// due says that there is something new since the last pass.
@@ -34,7 +31,7 @@ func (t *topic) passLatest(viewers []*viewer, now time.Time) ([]*viewer, time.Du
 	if !t.ready || !l.due || len(l.viewers) == 0 {
 		return viewers, 0
 	}
-	if rest := latestEvery - now.Sub(l.last); rest > 0 {
+	if rest := t.hub.opts.LatestEvery - now.Sub(l.last); rest > 0 {
 		return viewers, rest
 	}
 	l.due, l.last = false, now

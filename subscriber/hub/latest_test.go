@@ -9,6 +9,9 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
+// latestEvery is the default.
+const latestEvery = 100 * time.Millisecond
+
 // The first event after a pause comes at once; what comes within a pass's
 // time comes as one snapshot.
 func TestLatest(t *testing.T) {

@@ -42,7 +42,11 @@ func (t *topic) read(ctx context.Context) error {
 	number := t.begun
 	t.mu.Unlock()
 
-	snap, entries, err := t.fetch(ctx, from)
+	fetch, merge := t.fetch, t.merge
+	if t.hub.opts.Sparse {
+		fetch, merge = t.fetchVersion, t.mergeVersion
+	}
+	snap, entries, err := fetch(ctx, from)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
@@ -53,7 +57,7 @@ func (t *topic) read(ctx context.Context) error {
 		return err
 	}
 	t.hub.metrics.Reads.Add(1)
-	t.merge(&snap, entries, from)
+	merge(&snap, entries, from)
 	t.finished = number
 	close(t.merged)
 	t.merged = make(chan struct{})

@@ -10,6 +10,12 @@ import (
 //
 // The source calls [Hub.Message] and [Hub.Resync] for the topics that were
 // added; both return at once.
+//
+// The seqs of a sparse source (see [Options.Sparse]) are versions: each event
+// carries the whole state, so they may jump. The epoch says when the run
+// began, in Unix ms: positions rise by epoch, then by seq. A Read returns the
+// snapshot and at most the event that it ends with; Heads and TagSummaries are
+// not called. Beside, the source may call [Hub.Notice] and [Hub.Resolve].
 type Source interface {
 	// Add subscribes to a topic and returns once the subscription is
 	// confirmed: whatever is published from then on is passed to the hub, or

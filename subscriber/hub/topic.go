@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
@@ -44,6 +45,11 @@ type topic struct {
 	gen  uint32
 	ring ring
 	tag  tagState
+	// notices are those that are not over; told counts all there were.
+	notices []pending
+	told    uint32
+	// over says that a sparse topic has nothing more to come for now.
+	over atomic.Bool
 
 	// begun counts the readings, finished is the newest that was merged, and
 	// merged is closed with the next one.
@@ -254,9 +260,12 @@ func (t *topic) drainInbox() {
 		return // it is compared with the first reading
 	}
 	for i, m := range t.inbox {
-		if t.name.Kind == progress.TopicTag {
+		switch {
+		case t.name.Kind == progress.TopicTag:
 			t.acceptTag(m)
-		} else {
+		case t.hub.opts.Sparse:
+			t.acceptVersion(m)
+		default:
 			t.accept(m)
 		}
 		t.inbox[i] = message{}
@@ -289,6 +298,7 @@ func (t *topic) accept(m message) {
 
 // add makes a viewer of the connection.
 func (t *topic) add(c *Conn, w Want, stays bool) *viewer {
+	w.Latest = w.Latest || t.hub.opts.Sparse && t.name.Kind == progress.TopicWorkflow
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := t.list(w.Latest)

@@ -59,6 +59,8 @@ type viewer struct {
 	scanned bool
 	// pass is the last one in which a viewer that may skip was served.
 	pass uint64
+	// noticed is the number of the last notice that it has been told.
+	noticed uint32
 }
 
 // step returns the viewer's next frame, or nil when there is none for now.
@@ -104,11 +106,17 @@ func (t *topic) settle(v *viewer) (gap []byte, ok bool) {
 			at := v.pos
 			v.want.After, v.want.Bad = &at, false
 			v.phase = placing
+		} else if t.hub.opts.Sparse && v.phase == snapshotting {
+			v.want.After, v.want.Bad = nil, false
+			v.phase = placing // there may be a notice
 		}
 		v.gen = t.gen
 	}
 	if v.phase != placing {
 		return nil, true
+	}
+	if t.hub.opts.Sparse {
+		return t.settleVersion(v), true
 	}
 	reason, ok := t.place(v)
 	if !ok {
@@ -227,7 +235,11 @@ func (t *topic) scanForRun(v *viewer) bool {
 // gapFrame says what the viewer misses. It carries no id: whoever loses the
 // connection between a gap and its snapshot has to get both again.
 func (t *topic) gapFrame(v *viewer, reason Reason) []byte {
-	t.hub.metrics.gap(reason)
+	return t.gapOf(v, Gap{Reason: reason})
+}
+
+func (t *topic) gapOf(v *viewer, gap Gap) []byte {
+	t.hub.metrics.gap(gap.Reason)
 	from := v.want.Text
 	switch {
 	case v.placed:
@@ -235,6 +247,6 @@ func (t *topic) gapFrame(v *viewer, reason Reason) []byte {
 	case !v.want.Bad && v.want.After != nil:
 		from = v.want.After.String()
 	}
-	gap := Gap{From: from, To: t.ring.head().String(), Reason: reason}
+	gap.From, gap.To = from, t.ring.head().String()
 	return encodeFrame(v.conn.enc, t.name, KindGap, nil, marshal(gap))
 }
