@@ -58,7 +58,8 @@ var floors = map[string]int{
 	"subscriber/ws":   3,
 	"subscriber/page": 3,
 
-	"subscriber": 4,
+	"subscriber":        4,
+	"subscriber/follow": 4,
 
 	// The programs: settings and wiring here, so that cmd/dev runs the same.
 	"internal/apiservice":        5,

@@ -7,12 +7,12 @@ import (
 
 // Advance folds an event whose seq is a version: it carries the whole state,
 // so versions may be jumped over, and its epoch is when its run began, in Unix
-// ms, so that another epoch is another run. An event that is not newer than s
-// within its run changes nothing and returns an error that wraps [ErrNotNext].
+// ms, so that a greater epoch is a later run. An event that is not newer than s
+// changes nothing and returns an error that wraps [ErrNotNext].
 //
 // No stream is held behind such a snapshot: its FirstSeq is 0.
 func (s *Snapshot) Advance(e *Event) error {
-	if e.Seq < 1 || e.Epoch == s.Epoch && e.Seq <= s.Seq {
+	if e.Seq < 1 || e.Epoch < s.Epoch || e.Epoch == s.Epoch && e.Seq <= s.Seq {
 		return fmt.Errorf("%w: version %d of run %d after version %d of run %d", ErrNotNext, e.Seq, e.Epoch, s.Seq, s.Epoch)
 	}
 	before := *s

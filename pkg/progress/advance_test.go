@@ -48,7 +48,7 @@ func TestAdvance(t *testing.T) {
 			t.Errorf("after event %d (-want +got):\n%s", i, diff)
 		}
 	}
-	for _, e := range []Event{events[4], {Epoch: 20_000, Seq: 0}, {Epoch: 21_000}} {
+	for _, e := range []Event{events[4], {Epoch: 20_000, Seq: 0}, {Epoch: 21_000}, {Epoch: 11_000, Seq: 9}} {
 		before := s.Clone()
 		if err := s.Advance(&e); !errors.Is(err, ErrNotNext) {
 			t.Errorf("version %d of %d: %v, want ErrNotNext", e.Seq, e.Epoch, err)
