@@ -26,7 +26,7 @@ type clientMessage struct {
 
 // socketMany answers GET /v1/ws.
 func (s *Server) socketMany(w http.ResponseWriter, r *http.Request) {
-	if !s.upgrade(w, r) {
+	if !s.streams.upgrade(w, r) {
 		return
 	}
 	q, err := socketParameters.query(r)
@@ -55,12 +55,12 @@ func (s *Server) socketMany(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	place := s.admit(w)
+	place := s.streams.admit(w)
 	if place == nil {
 		return
 	}
 	defer place.Release()
-	s.serveWS(w, r, place, ws.Options{
+	s.streams.serveWS(w, r, place, ws.Options{
 		Many: true, MaxMessage: maxMessage,
 		Begin: func(c *hub.Conn) {
 			for i := range first {

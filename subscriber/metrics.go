@@ -1,6 +1,8 @@
 package subscriber
 
 import (
+	"maps"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/runcast/runcast/subscriber/hub"
@@ -9,41 +11,50 @@ import (
 // metrics are what /metrics shows. Most are counted by the hub and read when
 // asked for.
 type metrics struct {
+	prefix string
+	labels prometheus.Labels
+
 	latency, eventLatency prometheus.Histogram
 
 	refused *prometheus.CounterVec
 }
 
-func newMetrics() *metrics {
+// newMetrics returns metrics whose names begin with prefix, with labels on
+// each.
+func newMetrics(prefix string, labels prometheus.Labels) *metrics {
 	return &metrics{
+		prefix: prefix, labels: labels,
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "runcast_subscriber_write_latency_seconds",
-			Help:    "Time from the arrival of a published event until it was written to all viewers whose sockets took it.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
+			Name:        prefix + "write_latency_seconds",
+			Help:        "Time from the arrival of a published event until it was written to all viewers whose sockets took it.",
+			ConstLabels: labels,
+			Buckets:     prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 		}),
 		eventLatency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "runcast_subscriber_event_latency_seconds",
-			Help:    "Time from an event's own time, by its writer's clock, until it was written to all viewers whose sockets took it.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 12),
+			Name:        prefix + "event_latency_seconds",
+			Help:        "Time from an event's own time, by its writer's clock, until it was written to all viewers whose sockets took it.",
+			ConstLabels: labels,
+			Buckets:     prometheus.ExponentialBuckets(0.0005, 2.5, 12),
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "runcast_subscriber_refused_total",
-			Help: "Streams that were refused, by reason.",
+			Name:        prefix + "refused_total",
+			Help:        "Streams that were refused, by reason.",
+			ConstLabels: labels,
 		}, []string{"reason"}),
 	}
 }
 
-func (m *metrics) register(r *prometheus.Registry, h *hub.Hub) error {
+func (m *metrics) register(r prometheus.Registerer, h *hub.Hub) error {
 	hm := h.Metrics()
 	list := []prometheus.Collector{m.latency, m.eventLatency, m.refused}
 	count := func(name, help string, labels prometheus.Labels, f func() int64) {
 		list = append(list, prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "runcast_subscriber_" + name, Help: help, ConstLabels: labels,
+			Name: m.prefix + name, Help: help, ConstLabels: m.with(labels),
 		}, func() float64 { return float64(f()) }))
 	}
 	gauge := func(name, help string, labels prometheus.Labels, f func() int) {
 		list = append(list, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "runcast_subscriber_" + name, Help: help, ConstLabels: labels,
+			Name: m.prefix + name, Help: help, ConstLabels: m.with(labels),
 		}, func() float64 { return float64(f()) }))
 	}
 	for _, transport := range []string{"sse", "ws"} {
@@ -71,4 +82,14 @@ func (m *metrics) register(r *prometheus.Registry, h *hub.Hub) error {
 		}
 	}
 	return nil
+}
+
+// with returns the labels of a metric that has some of its own.
+func (m *metrics) with(own prometheus.Labels) prometheus.Labels {
+	all := maps.Clone(m.labels)
+	if all == nil {
+		return own
+	}
+	maps.Copy(all, own)
+	return all
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +38,8 @@ func (s *Server) routes() http.Handler {
 	read("/v1/workflows", s.list)
 	read("/v1/workflows/{id}", s.snapshot)
 	read("/v1/workflows/{id}/events", s.events)
-	r.Get("/v1/workflows/{id}/stream", s.streamOne)
-	r.Get("/v1/workflows/{id}/ws", s.socketOne)
+	r.Get("/v1/workflows/{id}/stream", s.streams.SSE)
+	r.Get("/v1/workflows/{id}/ws", s.streams.WS)
 	r.Get("/v1/stream", s.streamMany)
 	r.Get("/v1/ws", s.socketMany)
 	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
@@ -95,7 +94,7 @@ func (s *Server) prove(ctx context.Context) bool {
 	if s.proved.Load() {
 		return true
 	}
-	h := s.hub.Open(ctx, probe)
+	h := s.streams.hub.Open(ctx, probe)
 	defer h.Release()
 	if h.Ready() {
 		s.proved.Store(true)
@@ -111,7 +110,7 @@ func (s *Server) cors(next http.Handler) http.Handler {
 		if len(s.o.Config.AllowedOrigins) > 0 {
 			w.Header().Add("Vary", "Origin")
 		}
-		if origin == "" || !s.listed(origin) {
+		if origin == "" || !listed(s.o.Config.AllowedOrigins, origin) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -127,22 +126,6 @@ func (s *Server) cors(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func (s *Server) listed(origin string) bool {
-	list := s.o.Config.AllowedOrigins
-	return slices.Contains(list, "*") || slices.Contains(list, origin)
-}
-
-// originMay reports whether a WebSocket may be opened by the page that asks:
-// browsers do not ask CORS for those. Who is no browser sends no origin.
-func (s *Server) originMay(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || s.listed(origin) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
 // pathID returns the workflow ID in the path. The router matches the encoded
@@ -177,14 +160,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 	_ = enc.Encode(v) // the client is gone if it fails
 }
 
-// fail answers an error of the store or of the request, and logs what is the
-// server's fault.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if status := problem.StatusOf(err); status >= 500 && r.Context().Err() == nil {
-		s.o.Logger.Warn("request failed", "path", r.URL.Path, "error", err)
-	}
-	problem.Error(w, err)
-}
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.streams.fail(w, r, err) }
 
 // invalid returns an error that is answered 400.
 func invalid(format string, args ...any) error {

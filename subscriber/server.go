@@ -34,10 +34,9 @@ type Options struct {
 // Server is the service. Start and Stop may each be called twice.
 type Server struct {
 	o        Options
-	hub      *hub.Hub
-	source   *source
+	streams  *Streams
+	source   *Source
 	handler  http.Handler
-	metrics  *metrics
 	draining atomic.Bool
 	proved   atomic.Bool // a stream was opened since Redis was last away
 
@@ -67,17 +66,13 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	s := &Server{o: o, source: &source{Store: o.Store}, metrics: newMetrics()}
-	s.hub = hub.New(s.source, hub.Options{
-		RingLen: o.Config.RingLen, Linger: o.Config.Linger, CompareEvery: o.Config.CompareEvery,
-		HeartbeatEvery: o.Config.HeartbeatEvery, RelistEvery: o.Config.RelistEvery,
-		MaxConns:       o.Config.MaxViewers,
-		OnLatency:      func(d time.Duration) { s.metrics.latency.Observe(d.Seconds()) },
-		OnEventLatency: func(d time.Duration) { s.metrics.eventLatency.Observe(d.Seconds()) },
-		Logger:         o.Logger,
+	s := &Server{o: o, source: NewSource(o.Store)}
+	var err error
+	s.streams, err = NewStreams(StreamOptions{
+		Source: s.source, Config: o.Config, Metrics: "runcast_subscriber_", Registerer: o.Registry, Logger: o.Logger,
 	})
-	if err := s.metrics.register(o.Registry, s.hub); err != nil {
-		return nil, fmt.Errorf("subscriber: register metrics: %w", err)
+	if err != nil {
+		return nil, err
 	}
 	s.handler = s.routes()
 	return s, nil
@@ -91,7 +86,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) HTTP2() *http.HTTP2Config { return httpserve.HTTP2(s.o.Config.WriteDeadline) }
 
 // Hub is for measurements and tests.
-func (s *Server) Hub() *hub.Hub { return s.hub }
+func (s *Server) Hub() *hub.Hub { return s.streams.hub }
 
 // Start subscribes and listens, and returns. An empty Config.Addr listens
 // nowhere: then somebody else serves the Handler.
@@ -117,8 +112,8 @@ func (s *Server) Start(ctx context.Context) error {
 		s.addr.Store(&at)
 	}
 	s.started = true
-	s.source.subscribe(s.hub)
-	s.hub.Start()
+	s.source.Feed(s.streams.hub)
+	s.streams.Start()
 	if s.listener == nil {
 		return nil
 	}
@@ -156,7 +151,7 @@ func (s *Server) Addr() string {
 // no, and new streams are refused.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
-	s.hub.Drain(ctx)
+	s.streams.hub.Drain(ctx)
 	return nil
 }
 
@@ -182,6 +177,6 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 		<-s.served
 	}
-	s.hub.Stop()
-	return errors.Join(err, s.source.close())
+	s.streams.hub.Stop()
+	return errors.Join(err, s.source.Close())
 }
