@@ -52,7 +52,7 @@ require (
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.temporal.io/api v1.63.5
 	go.uber.org/atomic v1.12.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/net v0.60.0
 	golang.org/x/sync v0.23.0 // indirect
 	golang.org/x/sys v0.48.0

@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/redischeck":   1,
 	"internal/redislog":     1,
 	"internal/statsmetrics": 1,
+	"internal/choice":       1,
 	"internal/temporalenv":  2,
 	"internal/closeevent":   1,
 
