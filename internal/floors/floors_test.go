@@ -62,6 +62,8 @@ var floors = map[string]int{
 	"subscriber":        4,
 	"subscriber/follow": 4,
 
+	"subscriber/strategies": 5,
+
 	// The programs: settings and wiring here, so that cmd/dev runs the same.
 	"internal/apiservice":        5,
 	"internal/workerservice":     5,
@@ -78,6 +80,9 @@ var arrows = map[string][]string{
 	"subscriber/sse": {"subscriber/hub"},
 	"subscriber/ws":  {"subscriber/hub"},
 	"cmd/api":        {"internal/apiservice"},
+
+	"internal/apiservice": {"subscriber/strategies"},
+
 	"cmd/worker":     {"internal/workerservice"},
 	"cmd/subscriber": {"internal/subscriberservice"},
 }

@@ -35,8 +35,19 @@ type Watcher interface {
 // this way. Its text says why, for people.
 var ErrRefused = errors.New("the workflow cannot be followed this way")
 
+// Refuse returns err as an error of the class [ErrRefused].
+func Refuse(err error) error { return &refusal{err} }
+
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() []error { return []error{ErrRefused, r.error} }
+
 // Notice tells that a sequence goes on, but not as well as it should.
 type Notice struct{ hub.Notice }
+
+// Live is the kind of a [Notice] that what was stale is not any more, though
+// there may be nothing new.
+const Live hub.Reason = "live"
 
 func (n *Notice) Error() string {
 	return fmt.Sprintf("%s since %s: %s", n.Kind, n.Since.UTC().Format(time.RFC3339), n.Detail)

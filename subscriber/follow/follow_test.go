@@ -79,6 +79,8 @@ func (w *watcher) saw() (begun []string, open int) {
 type sink struct {
 	mu  sync.Mutex
 	got []string
+	// resolved counts what was said to be over.
+	resolved map[hub.Reason]int
 }
 
 func (s *sink) note(text string) {
@@ -87,9 +89,13 @@ func (s *sink) note(text string) {
 	s.got = append(s.got, text)
 }
 
-func (s *sink) Message(t progress.Topic, data []byte)  { s.note(string(data)) }
-func (s *sink) Notice(t progress.Topic, n hub.Notice)  { s.note("notice " + string(n.Kind)) }
-func (s *sink) Resolve(t progress.Topic, r hub.Reason) {}
+func (s *sink) Message(t progress.Topic, data []byte) { s.note(string(data)) }
+func (s *sink) Notice(t progress.Topic, n hub.Notice) { s.note("notice " + string(n.Kind)) }
+func (s *sink) Resolve(t progress.Topic, r hub.Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resolved[r]++
+}
 
 func (s *sink) all() string {
 	s.mu.Lock()
@@ -118,7 +124,7 @@ func closed(e *progress.Event) { e.Type, e.Status = progress.TypeClosed, progres
 func bubble(t *testing.T, f func(t *testing.T, w *watcher, s *follow.Source, k *sink)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w, k := newWatcher(), new(sink)
+		w, k := newWatcher(), &sink{resolved: make(map[hub.Reason]int)}
 		s := follow.New(follow.Options{Watcher: w})
 		if err := s.Add(t.Context(), topic("w")); err == nil {
 			t.Error("a source that feeds nobody followed something")
@@ -215,7 +221,7 @@ func TestTagsAreNotFollowed(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for _, want := range []error{
 		fmt.Errorf("workflow %q: %w", "w", progress.ErrNotFound),
-		fmt.Errorf("%w: no query handler", follow.ErrRefused),
+		follow.Refuse(errors.New("no query handler")),
 	} {
 		t.Run(want.Error(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *watcher, s *follow.Source, k *sink) {
@@ -279,6 +285,14 @@ func TestNotice(t *testing.T) {
 		synctest.Wait()
 		if begun, _ := w.saw(); len(begun) != 1 || !strings.HasPrefix(k.all(), "notice degraded\n{") {
 			t.Errorf("begun %q, passed on %q", begun, k.all())
+		}
+		before := k.all()
+		w.steps <- step{err: &follow.Notice{Notice: hub.Notice{Kind: "strange"}}}
+		w.steps <- step{err: &follow.Notice{Notice: hub.Notice{Kind: follow.Live}}}
+		w.steps <- version(2000, 1) // another run is not degraded
+		synctest.Wait()
+		if strings.Count(k.all(), "notice") != strings.Count(before, "notice") || k.resolved[hub.ReasonStale] != 3 || k.resolved[hub.ReasonDegraded] != 1 {
+			t.Errorf("passed on %q, resolved %v", k.all(), k.resolved)
 		}
 	})
 }

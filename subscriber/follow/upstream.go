@@ -113,7 +113,7 @@ func (u *upstream) event(e *progress.Event) {
 		stats.Known.Add(1)
 	} else {
 		stats.Events.Add(1)
-		if e.Epoch != epoch {
+		if epoch != 0 && e.Epoch != epoch {
 			u.sink.Resolve(u.name, hub.ReasonDegraded) // that was the run before
 		}
 		u.sink.Message(u.name, data)
@@ -122,10 +122,18 @@ func (u *upstream) event(e *progress.Event) {
 }
 
 func (u *upstream) notice(n hub.Notice) {
-	if n.Kind == hub.ReasonStale {
+	switch n.Kind {
+	case Live:
+		u.heard, u.failures = time.Now(), 0
+		u.sink.Resolve(u.name, hub.ReasonStale)
+		return
+	case hub.ReasonStale:
 		u.source.stats.Stale.Add(1)
-	} else {
+	case hub.ReasonDegraded:
 		u.source.stats.Degraded.Add(1)
+	default:
+		u.source.o.Logger.Warn("a notice of an unknown kind is left out", "workflow", u.name.Name, "kind", string(n.Kind))
+		return
 	}
 	u.sink.Notice(u.name, n)
 	u.tell()

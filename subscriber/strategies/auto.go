@@ -1,0 +1,110 @@
+package strategies
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/runcast/runcast/pkg/problem"
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+const (
+	// viewerParameter and viewerCookie name the viewer, who gets the same
+	// strategy each time.
+	viewerParameter = "viewer"
+	viewerCookie    = "runcast_viewer"
+	// maxViewer bounds a viewer's name, in bytes.
+	maxViewer = 128
+	// cookieAge is how long a browser keeps its name.
+	cookieAge = 365 * 24 * time.Hour
+	// typeWait bounds how long a request waits for a workflow's type.
+	typeWait = 3 * time.Second
+)
+
+// choose returns the strategy that the rules give to this viewer of this
+// workflow. It answers what cannot be chosen for, and returns false.
+func (s *Service) choose(w http.ResponseWriter, r *http.Request) (string, bool) {
+	viewer, known, err := viewerOf(r)
+	if err != nil {
+		problem.Error(w, err)
+		return "", false
+	}
+	workflowType := ""
+	if len(s.o.Rules.Types()) > 0 {
+		id := chi.URLParam(r, "id")
+		if r.URL.RawPath != "" {
+			id, err = url.PathUnescape(id)
+		}
+		if err == nil {
+			err = progress.CheckWorkflowID(id)
+		}
+		if err != nil {
+			problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: err.Error()})
+			return "", false
+		}
+		if workflowType, err = s.typeOf(r.Context(), id); err != nil {
+			s.typeError(w, r, err)
+			return "", false
+		}
+	}
+	if !known && s.o.Rules.Split(workflowType) {
+		viewer = rand.Text()
+		http.SetCookie(w, &http.Cookie{
+			Name: viewerCookie, Value: viewer, Path: "/", MaxAge: int(cookieAge.Seconds()),
+			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
+		})
+	}
+	name := s.o.Rules.Pick(workflowType, viewer)
+	s.metrics.assign(name, s.o.Rules.Types(), workflowType)
+	return name, true
+}
+
+func (s *Service) typeOf(ctx context.Context, id string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, typeWait)
+	defer cancel()
+	return s.types.of(ctx, id)
+}
+
+// typeError answers that a workflow's type is not known, on which the choice
+// would depend.
+func (s *Service) typeError(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, progress.ErrNotFound) {
+		problem.Error(w, err)
+		return
+	}
+	if r.Context().Err() != nil {
+		return // nobody reads an answer
+	}
+	if s.o.Logger != nil {
+		s.o.Logger.Warn("a workflow's type cannot be learned", "error", err)
+	}
+	w.Header().Set("Retry-After", "1")
+	problem.Write(w, problem.Problem{
+		Status: http.StatusServiceUnavailable,
+		Detail: "The workflow's type cannot be learned now, on which the strategy depends; try again, or name a strategy.",
+	})
+}
+
+// viewerOf returns the request's viewer, and whether it has named one.
+func viewerOf(r *http.Request) (string, bool, error) {
+	if q := r.URL.Query(); q.Has(viewerParameter) {
+		viewer := q.Get(viewerParameter)
+		if viewer == "" || len(viewer) > maxViewer {
+			return "", false, fmt.Errorf("%w: viewer has %d bytes; it is any text of 1 to %d that stays the same for one viewer",
+				progress.ErrInvalid, len(viewer), maxViewer)
+		}
+		return viewer, true, nil
+	}
+	// A cookie that is none of ours is replaced.
+	if c, err := r.Cookie(viewerCookie); err == nil && c.Value != "" && len(c.Value) <= maxViewer {
+		return c.Value, true, nil
+	}
+	return "", false, nil
+}
