@@ -49,6 +49,9 @@ type Config struct {
 	KeepMessages   time.Duration     `name:"keep-messages" from:"RUNCAST_KEEP_MESSAGES" default:"720h" help:"How long what becomes of messages is kept."`
 	CallbackURL    string            `name:"callback-url" from:"RUNCAST_CALLBACK_URL" placeholder:"URL" help:"This node as workers reach it, such as http://10.1.2.3:8081: where runs tell the strategies signal and push. Empty: the address on which it listens, on loopback if that is any."`
 	Push           settings.Push     `embed:""`
+	Strategy       string            `name:"strategy" from:"RUNCAST_STRATEGY" placeholder:"RULES" help:"How those who ask for auto follow a workflow: a strategy, rules by workflow type such as 'ProgressiveWorkflow: {redis: 90, update: 10}', or a file with such rules. Empty: redis."`
+	MaxViewers     int               `name:"max-viewers" from:"RUNCAST_MAX_VIEWERS" default:"10000" help:"Most open streams of each strategy at a time; beyond that a request is answered 503 at once."`
+	Drain          time.Duration     `name:"drain" from:"RUNCAST_DRAIN" default:"5s" help:"How long viewers are spread over when they reconnect after this node stops."`
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
 	Log            settings.Log      `embed:""`
@@ -63,6 +66,12 @@ func (*Config) Vars() map[string]string {
 func (c *Config) Validate() error {
 	if c.MaxBody < 1 || c.MaxBody > 2<<20 {
 		return fmt.Errorf("--max-body (RUNCAST_MAX_BODY): %d is not between 1 and 2 MiB, which is the most that Temporal takes", c.MaxBody)
+	}
+	if c.MaxViewers < 0 {
+		return fmt.Errorf("--max-viewers (RUNCAST_MAX_VIEWERS): %d is negative", c.MaxViewers)
+	}
+	if c.Drain < 0 {
+		return fmt.Errorf("--drain (RUNCAST_DRAIN): %s is negative", c.Drain)
 	}
 	if c.TaskQueue == "" {
 		return errors.New("--task-queue (RUNCAST_TASK_QUEUE) is empty")
@@ -93,6 +102,10 @@ func Run(ctx context.Context, args []string, env settings.Env, stdout, stderr io
 	redislog.Use(logger)
 	return Serve(ctx, c, env, logger, func(addr string) { logger.Info("api ready", "addr", addr) })
 }
+
+// grace bounds how long an orderly stop takes: answers are finished, and
+// viewers are told to reconnect elsewhere.
+const grace = 5 * time.Second
 
 // Serve runs the service until ctx ends. It calls ready with the address it
 // listens on once Temporal has been reached. Temporal does not have to be
@@ -141,6 +154,10 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	defer push.close()
+	streams, err := c.strategies(temporal, options, store, registry, logger)
+	if err != nil {
+		return err
+	}
 	handler, err := httpapi.New(httpapi.Options{
 		DeadLetters:    push.letters,
 		CheckPush:      push.check,
@@ -156,6 +173,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Receipts:       conversation.New(store.Client(), conversation.Options{Prefix: c.Redis.Prefix, KeepMessages: c.KeepMessages}),
 		Wait:           c.ReplyWait,
 		EmailToken:     c.EmailToken,
+		Strategies:     streams.Handler(),
 		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,
@@ -164,6 +182,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	if err != nil {
 		return err
 	}
+	streams.Start()
 	readyCtx, stopAsking := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	asking.Go(func() {
@@ -173,9 +192,13 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	})
 	defer asking.Wait()
 	defer stopAsking()
-	return httpserve.Serve(ctx, listener, httpserve.Options{
-		Handler: handler, Logger: logger, WriteTimeout: httpapi.MaxWait + 5*time.Second,
+	err = httpserve.Serve(ctx, listener, httpserve.Options{
+		Handler: handler, Logger: logger, WriteTimeout: httpapi.MaxWait + 5*time.Second, Grace: grace, Drain: streams.Stop,
 	})
+	// Where the listener failed, nobody has stopped them yet.
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	return errors.Join(err, streams.Stop(stopCtx))
 }
 
 // verifier checks Twilio's signatures; nil where there is no token.

@@ -85,6 +85,9 @@ type Options struct {
 	EmailToken string
 	// Receipts keeps what becomes of messages; nil keeps nothing.
 	Receipts Receipts
+	// Strategies answers what is below /v1/strategies, by a path without it; nil:
+	// nothing does.
+	Strategies http.Handler
 	// DataConverter is the client's, for what schedules hold; nil is Temporal's
 	// default.
 	DataConverter converter.DataConverter
@@ -187,6 +190,9 @@ func (a *api) routes(guard func(http.Handler) http.Handler) http.Handler {
 	r.With(noQuery).Post("/v1/deadletters/{id}/replay", a.replayLetter)
 	r.With(noQuery).Delete("/v1/deadletters/{id}", a.deleteLetter)
 	r.With(noQuery).Post(CallbackPath, a.callback)
+	if a.Strategies != nil {
+		r.Mount("/v1/strategies", a.Strategies)
+	}
 	read("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	read("/readyz", a.ready)
 	read("/metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}).ServeHTTP)

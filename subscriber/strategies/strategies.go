@@ -69,6 +69,9 @@ type Service struct {
 	types   *typeCache
 	metrics *metrics
 	handler http.Handler
+
+	stopping sync.Mutex // held by Stop to its end
+	stopped  bool
 }
 
 // way is one way as it is served.
@@ -148,9 +151,15 @@ func (s *Service) Start() {
 }
 
 // Stop has every viewer reconnect elsewhere, cuts those that are left when ctx
-// ends, and waits for all that is followed to end. It is called once, after
-// Start.
+// ends, and waits for all that is followed to end. It is called after Start;
+// a second time it does nothing.
 func (s *Service) Stop(ctx context.Context) error {
+	s.stopping.Lock()
+	defer s.stopping.Unlock()
+	if s.stopped {
+		return nil
+	}
+	s.stopped = true
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.o.Ways))
 	for i, one := range s.o.Ways {

@@ -1,0 +1,125 @@
+package apiservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/runcast/runcast/internal/choice"
+	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/redisstore"
+	"github.com/runcast/runcast/pkg/strategy"
+	"github.com/runcast/runcast/subscriber"
+	"github.com/runcast/runcast/subscriber/follow"
+	"github.com/runcast/runcast/subscriber/hub"
+	"github.com/runcast/runcast/subscriber/strategies"
+	"github.com/runcast/runcast/workflows"
+)
+
+// followers returns the strategies that follow a workflow by themselves, by
+// name. Redis is not among them: its streams are the store's.
+func followers(client.Client, client.Options) map[string]strategy.Strategy {
+	return map[string]strategy.Strategy{}
+}
+
+// about says of each strategy how it follows a workflow.
+var about = map[string]string{
+	strategy.Poll:     "Asks Temporal every half second how the run is, and its worker how far.",
+	strategy.Adaptive: "Asks as poll does, soon after a change and ever less often while nothing changes.",
+	strategy.Update:   "Waits in the workflow, by a Temporal Update, until there is something new.",
+	strategy.Signal:   "Subscribes with the workflow by a signal, is notified of changes, and asks only then.",
+	strategy.Push:     "Has the workflow post its progress to a webhook of this service.",
+	strategy.Redis:    "Reads what workers wrote to Redis: every event in order, resumed without loss, at no cost to Temporal.",
+}
+
+// strategies returns the service that serves all ways to follow a workflow.
+func (c *Config) strategies(temporal client.Client, o client.Options, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
+	ways, names := ways(followers(temporal, o))
+	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Names()})
+	if err != nil {
+		return nil, fmt.Errorf("--strategy (RUNCAST_STRATEGY): %w", err)
+	}
+	return strategies.New(strategies.Options{
+		Ways: ways, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
+		Config:     subscriber.Config{AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain},
+		Registerer: registry, Logger: logger,
+	})
+}
+
+// ways returns the strategies in their order, and their names, of which the
+// first is what is chosen where nothing says otherwise.
+func ways(followers map[string]strategy.Strategy) (list []strategies.Way, names []string) {
+	names = []string{strategy.Redis}
+	for _, name := range strategy.Names() {
+		way := strategies.Way{Name: name, About: about[name]}
+		if name != strategy.Redis {
+			f := followers[name]
+			if f == nil {
+				continue
+			}
+			way.Watcher = watcher{f}
+			names = append(names, name)
+		}
+		list = append(list, way)
+	}
+	return list, names
+}
+
+// watcher is a strategy in the words of those who serve it, who know nothing
+// of Temporal.
+type watcher struct{ strategy.Strategy }
+
+func (w watcher) Watch(ctx context.Context, id string, after progress.Position) iter.Seq2[progress.Event, error] {
+	return func(yield func(progress.Event, error) bool) {
+		for e, err := range w.Strategy.Watch(ctx, id, after) {
+			if !yield(e, translate(err)) {
+				return
+			}
+		}
+	}
+}
+
+func translate(err error) error {
+	var notice *strategy.Notice
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &notice):
+		return &follow.Notice{Notice: hub.Notice{Kind: hub.Reason(notice.Kind), Since: notice.Since, Detail: notice.Reason}}
+	case errors.Is(err, strategy.ErrNoHandlers), errors.Is(err, progress.ErrInvalid):
+		return follow.Refuse(err)
+	}
+	return err
+}
+
+// redisWait bounds how long Redis is asked for a workflow's type before
+// Temporal is.
+const redisWait = 500 * time.Millisecond
+
+// typeOf returns how a workflow's type is learned: from what was written of
+// it, else by one describe.
+func typeOf(store *redisstore.Store, temporal client.Client) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, id string) (string, error) {
+		redisCtx, cancel := context.WithTimeout(ctx, redisWait)
+		defer cancel()
+		// An error is no answer: Temporal knows better than Redis, anyway.
+		if snap, err := store.Snapshot(redisCtx, id); err == nil && snap.Type != "" {
+			return snap.Type, nil
+		}
+		d, err := temporal.DescribeWorkflowExecution(ctx, id, "")
+		if notFound := (*serviceerror.NotFound)(nil); errors.As(err, &notFound) {
+			return "", fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound)
+		}
+		if err != nil {
+			return "", fmt.Errorf("describe the workflow: %w", err)
+		}
+		return d.GetWorkflowExecutionInfo().GetType().GetName(), nil
+	}
+}
