@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"maps"
+	"slices"
+
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -21,6 +24,11 @@ type Deps struct {
 // messaging application are started by its own routes only, which check who
 // asks.
 func Names() []string { return []string{ProgressiveName} }
+
+// Types lists all workflow types, sorted, for those who follow them.
+func Types() []string {
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(messagingWorkflows)), ProgressiveName)))
+}
 
 // Register registers all workflows and activities.
 func Register(r worker.Registry, d Deps) {

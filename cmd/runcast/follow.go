@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
@@ -48,10 +49,11 @@ func (e *busyError) Error() string { return e.why }
 // follower follows one workflow, across lost connections.
 type follower struct {
 	client   *http.Client
-	base     *url.URL // of the subscriber
+	base     *url.URL // of the subscriber, or of the API for a strategy
 	workflow string
 	run      string // "" follows the newest chain
 	position string // to go on from; "" begins with a snapshot
+	strategy string // in which to follow; "" is the subscriber's own way
 	// note tells a person what happens to the connection.
 	note func(format string, args ...any)
 
@@ -82,7 +84,9 @@ func (f *follower) frames(ctx context.Context, out chan<- frame) error {
 		case !f.connected && isBusy:
 			return fmt.Errorf("gave up after %v: %w", firstWithin, err)
 		case !f.connected:
-			return fmt.Errorf("cannot reach the subscriber at %s (set --subscriber-url or RUNCAST_SUBSCRIBER_URL): %w", f.base.Redacted(), err)
+			name := strings.ToLower(f.server())
+			return fmt.Errorf("cannot reach the %s at %s (set --%s-url or RUNCAST_%s_URL): %w",
+				f.server(), f.base.Redacted(), name, strings.ToUpper(name), err)
 		}
 		if heard {
 			pause = firstPause
@@ -159,7 +163,11 @@ func (f *follower) open(ctx context.Context) (*http.Response, error) {
 	if f.position != "" {
 		query.Set("after", f.position)
 	}
-	res, err := f.get(ctx, "text/event-stream", query, "stream")
+	at := []string{"v1", "workflows"}
+	if f.strategy != "" {
+		at = []string{"v1", "strategies", url.PathEscape(f.strategy), "workflows"}
+	}
+	res, err := f.get(ctx, "text/event-stream", query, at, "stream")
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +179,7 @@ func (f *follower) open(ctx context.Context) (*http.Response, error) {
 		return nil, errEnded
 	}
 	defer res.Body.Close()
-	return nil, problemOf(res)
+	return nil, problemOf(f.server(), res)
 }
 
 // status reads how the workflow stands.
@@ -179,13 +187,13 @@ func (f *follower) status(ctx context.Context) (progress.Snapshot, error) {
 	var s progress.Snapshot
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	res, err := f.get(ctx, "application/json", nil)
+	res, err := f.get(ctx, "application/json", nil, []string{"v1", "workflows"})
 	if err != nil {
 		return s, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return s, problemOf(res)
+		return s, problemOf(f.server(), res)
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxLine)).Decode(&s); err != nil {
 		return s, fmt.Errorf("read the snapshot: %w", err)
@@ -193,10 +201,10 @@ func (f *follower) status(ctx context.Context) (progress.Snapshot, error) {
 	return s, nil
 }
 
-// get asks for what is under the workflow.
-func (f *follower) get(ctx context.Context, accept string, query url.Values, under ...string) (*http.Response, error) {
+// get asks for what is under the workflow, whose ID comes behind at.
+func (f *follower) get(ctx context.Context, accept string, query url.Values, at []string, under ...string) (*http.Response, error) {
 	// An ID may hold slashes and more; JoinPath would take "%2F" apart.
-	u := *f.base.JoinPath("v1", "workflows")
+	u := *f.base.JoinPath(at...)
 	path := u.EscapedPath() + "/" + escapeID(f.workflow)
 	for _, part := range under {
 		path += "/" + part
@@ -227,9 +235,17 @@ func escapeID(id string) string {
 	return url.PathEscape(id)
 }
 
+// server names who is asked.
+func (f *follower) server() string {
+	if f.strategy != "" {
+		return "API"
+	}
+	return "subscriber"
+}
+
 // problemOf says why an answer is not what was asked for: a busyError where
 // it may change by itself, otherwise a refusedError.
-func problemOf(res *http.Response) error {
+func problemOf(who string, res *http.Response) error {
 	var problem struct{ Title, Detail string }
 	why := res.Status
 	if json.NewDecoder(io.LimitReader(res.Body, 64<<10)).Decode(&problem) == nil {
@@ -240,9 +256,9 @@ func problemOf(res *http.Response) error {
 	switch code := res.StatusCode; {
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
 		after, _ := strconv.Atoi(res.Header.Get("Retry-After")) // a date, or none, is 0
-		return &busyError{"the subscriber answered " + why, time.Duration(min(max(after, 0), 3600)) * time.Second}
+		return &busyError{"the " + who + " answered " + why, time.Duration(min(max(after, 0), 3600)) * time.Second}
 	}
-	return &refusedError{"the subscriber answered " + why}
+	return &refusedError{"the " + who + " answered " + why}
 }
 
 // causeOf returns why a connection ended: what cancelled it, if that was

@@ -220,6 +220,30 @@ func TestWatchRefused(t *testing.T) {
 	}
 }
 
+// A strategy is the API's, its positions have no check, and how the run ended
+// is the API's to say, too.
+func TestWatchByStrategy(t *testing.T) {
+	at := progress.Position{Epoch: 1700000000000, Seq: 4}
+	snap := sse("snapshot", at, progress.Snapshot{WorkflowID: "a/b", Epoch: at.Epoch, Seq: at.Seq, Status: progress.StatusRunning})
+	story, api := serve(t, sends(snap), answers(http.StatusNoContent, ""), answers(200, `{"status":"completed","type":"T"}`))
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"watch", "--strategy", "poll", "--api-url", api, "--after", "1700000000000-3", "a/b"}, streams{&out, &errs, func() int { return 0 }})
+	want := []string{
+		"/v1/strategies/poll/workflows/a%2Fb/stream?after=1700000000000-3",
+		"/v1/strategies/poll/workflows/a%2Fb/stream?after=1700000000000-4",
+		"/v1/workflows/a%2Fb",
+	}
+	if got := story.requests(); code != 0 || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("exit code %d after %q, want 0 after %q; %s", code, got, want, &errs)
+	}
+	_, api = serve(t, answers(404, `{"detail":"There is no strategy \"telepathy\"; use poll."}`))
+	errs.Reset()
+	code = run(t.Context(), []string{"watch", "--strategy", "telepathy", "--api-url", api, "w"}, streams{&out, &errs, func() int { return 0 }})
+	if code != exitTrouble || !strings.Contains(errs.String(), "the API answered 404") || !strings.Contains(errs.String(), "use poll") {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
 func TestWatchUsage(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()

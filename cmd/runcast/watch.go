@@ -21,6 +21,9 @@ type watchCommand struct {
 	After string `help:"Go on right after this position (the id of a frame) instead of beginning with a snapshot." placeholder:"POSITION"`
 	JSON  bool   `name:"json" help:"Print one JSON object per frame, {\"event\",\"id\",\"data\"}. So it is, too, when the output is no terminal."`
 
+	Strategy string   `help:"Follow in this way instead, which the API serves: poll, adaptive, update, signal, push, redis or auto." placeholder:"NAME"`
+	APIURL   *url.URL `name:"api-url" env:"RUNCAST_API_URL" default:"http://127.0.0.1:8081" help:"Where the API is, for --strategy." placeholder:"URL"`
+
 	SubscriberURL *url.URL `name:"subscriber-url" env:"RUNCAST_SUBSCRIBER_URL" default:"http://127.0.0.1:8080" help:"Where the subscriber is." placeholder:"URL"`
 }
 
@@ -35,8 +38,15 @@ func (c *watchCommand) Validate() error {
 	if u := c.SubscriberURL; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return fmt.Errorf("--subscriber-url (RUNCAST_SUBSCRIBER_URL) %q is no http or https URL", u.Redacted())
 	}
+	if u := c.APIURL; c.Strategy != "" && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return fmt.Errorf("--api-url (RUNCAST_API_URL) %q is no http or https URL", u.Redacted())
+	}
 	if c.After != "" {
-		if _, err := progress.ParsePosition(c.After); err != nil {
+		_, err := progress.ParsePosition(c.After)
+		if err != nil && c.Strategy != "" {
+			_, err = progress.ParseVersion(c.After)
+		}
+		if err != nil {
 			return fmt.Errorf("--after: %w", err)
 		}
 	}
@@ -69,7 +79,11 @@ func (c *watchCommand) follow(ctx context.Context, std streams) error {
 		workflow: c.ID,
 		run:      c.RunID,
 		position: c.After,
+		strategy: c.Strategy,
 		note:     func(format string, args ...any) { show.note(std.err, fmt.Sprintf(format, args...)) },
+	}
+	if c.Strategy != "" {
+		f.base = c.APIURL
 	}
 	return watch(ctx, f, show)
 }

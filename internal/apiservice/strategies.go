@@ -25,8 +25,13 @@ import (
 
 // followers returns the strategies that follow a workflow by themselves, by
 // name. Redis is not among them: its streams are the store's.
-func followers(client.Client, client.Options) map[string]strategy.Strategy {
-	return map[string]strategy.Strategy{}
+func followers(temporal client.Client, o client.Options) map[string]strategy.Strategy {
+	calls := strategy.CallOptions{Namespace: o.Namespace, DataConverter: o.DataConverter}
+	return map[string]strategy.Strategy{
+		strategy.Poll:     strategy.NewPoll(temporal, strategy.PollOptions{CallOptions: calls}),
+		strategy.Adaptive: strategy.NewAdaptive(temporal, strategy.AdaptiveOptions{CallOptions: calls}),
+		strategy.Update:   strategy.NewUpdate(temporal, strategy.UpdateOptions{CallOptions: calls}),
+	}
 }
 
 // about says of each strategy how it follows a workflow.
@@ -42,7 +47,7 @@ var about = map[string]string{
 // strategies returns the service that serves all ways to follow a workflow.
 func (c *Config) strategies(temporal client.Client, o client.Options, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
 	ways, names := ways(followers(temporal, o))
-	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Names()})
+	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Types()})
 	if err != nil {
 		return nil, fmt.Errorf("--strategy (RUNCAST_STRATEGY): %w", err)
 	}
