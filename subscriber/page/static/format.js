@@ -94,6 +94,8 @@ const GAPS = {
   bad_position: "The place to go on from was not understood.",
   slow: "This viewer was too slow.",
   lost: "Events were lost on the way.",
+  stale: "No worker answers; this is how it was.",
+  degraded: "It is followed in another way than was asked for.",
 };
 
 /** Why a gap came about. */
