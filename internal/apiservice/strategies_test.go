@@ -68,6 +68,9 @@ type served struct {
 	calls  *counted
 	queue  string
 	names  []string
+	// work starts a worker, which stops with the test or when it is told to.
+	work       func() (stop func())
+	stopWorker func()
 }
 
 // held counts what it is told to, and returns when that is 0.
@@ -94,12 +97,17 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	if withPlugin {
 		o.Plugins = []worker.Plugin{reporter.New(s.client, store)}
 	}
-	w := worker.New(s.client, s.queue, o)
-	w.RegisterWorkflowWithOptions(held, workflow.RegisterOptions{Name: workflows.ProgressiveName})
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
+	s.work = func() func() {
+		w := worker.New(s.client, s.queue, o)
+		w.RegisterWorkflowWithOptions(held, workflow.RegisterOptions{Name: workflows.ProgressiveName})
+		if err := w.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop := sync.OnceFunc(w.Stop)
+		t.Cleanup(stop)
+		return stop
 	}
-	t.Cleanup(w.Stop)
+	s.stopWorker = s.work()
 
 	theirs := testenv.TemporalWith(t, client.Options{ConnectionOptions: client.ConnectionOptions{
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(s.calls.intercept)},
@@ -269,6 +277,35 @@ func TestStrategiesRefuse(t *testing.T) {
 	}
 	if err := s.client.TerminateWorkflow(t.Context(), id, "", "test"); err != nil {
 		t.Error(err)
+	}
+}
+
+// While no worker answers, viewers are told since when, and so are new ones;
+// nothing hangs.
+func TestStrategiesStale(t *testing.T) {
+	s := serveStrategies(t, "", true)
+	id := s.start(t)
+	s.count(t, id, 5)
+	early := bufio.NewScanner(s.get(t, "/v1/strategies/poll/workflows/"+id+"/stream").Body)
+	reads(t, early, `"current":5`)
+	s.stopWorker()
+	reads(t, early, `"reason":"stale","since":"`)
+	reads(t, early, `"current":5`)
+	late := bufio.NewScanner(s.get(t, "/v1/strategies/poll/workflows/"+id+"/stream").Body)
+	reads(t, late, `"reason":"stale","since":"`)
+	reads(t, late, `"current":5`)
+	unknown := bufio.NewScanner(s.get(t, "/v1/strategies/adaptive/workflows/"+id+"/stream").Body)
+	reads(t, unknown, `"reason":"stale","since":"`)
+	s.count(t, id, 6)
+	s.work()
+	for _, scan := range []*bufio.Scanner{early, late, unknown} {
+		reads(t, scan, `"current":6`)
+	}
+	s.count(t, id, 0)
+	for _, scan := range []*bufio.Scanner{early, late, unknown} {
+		if ends := reads(t, scan, `"type":"closed"`); ends != 1 {
+			t.Errorf("%d ends", ends)
+		}
 	}
 }
 

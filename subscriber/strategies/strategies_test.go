@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -411,6 +412,40 @@ func TestStale(t *testing.T) {
 	expect(t, early, "update 1000-2 ")
 	expect(t, late, "update 1000-2 ")
 	expect(t, frames(t, s.get(t, "/poll/workflows/w/stream")), "snapshot 1000-2 ")
+}
+
+// The same over a WebSocket.
+func TestWebSocket(t *testing.T) {
+	s := start(t, "")
+	s.poll.reach("w", 3, progress.TypeProgress)
+	dial := func(query string) *websocket.Conn {
+		c, res, err := websocket.Dial(t.Context(), s.URL+"/v1/strategies/poll/workflows/w/ws"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.CloseNow() })
+		if got := res.Header.Get("Runcast-Strategy"); got != "poll" {
+			t.Errorf("the strategy is %q", got)
+		}
+		return c
+	}
+	over := func(c *websocket.Conn) {
+		t.Helper()
+		if _, text, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+			t.Errorf("after the end: %s, %v", text, err)
+		}
+	}
+	c := dial("")
+	_, text, err := c.Read(t.Context())
+	if err != nil || !strings.HasPrefix(string(text), `{"event":"snapshot","id":"1000-3","data":{`) {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	s.poll.reach("w", 4, progress.TypeClosed)
+	if _, text, err = c.Read(t.Context()); err != nil || !strings.HasPrefix(string(text), `{"event":"end","id":"1000-4"`) {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	over(c)
+	over(dial("?after=1000-4"))
 }
 
 // The places of one strategy are its own.
