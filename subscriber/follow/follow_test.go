@@ -28,11 +28,10 @@ type step struct {
 
 // watcher yields what the test sends.
 type watcher struct {
-	mu     sync.Mutex
-	steps  chan step
-	begun  []string // "id after"
-	open   int
-	opened chan struct{}
+	mu    sync.Mutex
+	steps chan step
+	begun []string // "id after"
+	open  int
 }
 
 func newWatcher() *watcher { return &watcher{steps: make(chan step)} }
