@@ -154,7 +154,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		return err
 	}
 	defer push.close()
-	streams, err := c.strategies(temporal, options, store, registry, logger)
+	streams, err := c.strategies(temporal, options, push.receiver, store, registry, logger)
 	if err != nil {
 		return err
 	}

@@ -24,14 +24,20 @@ import (
 )
 
 // followers returns the strategies that follow a workflow by themselves, by
-// name. Redis is not among them: its streams are the store's.
-func followers(temporal client.Client, o client.Options) map[string]strategy.Strategy {
+// name. Redis is not among them: its streams are the store's. Signal and push
+// need a receiver, nil where there is no secret to verify with.
+func followers(temporal client.Client, o client.Options, receiver *strategy.Receiver) map[string]strategy.Strategy {
 	calls := strategy.CallOptions{Namespace: o.Namespace, DataConverter: o.DataConverter}
-	return map[string]strategy.Strategy{
+	list := map[string]strategy.Strategy{
 		strategy.Poll:     strategy.NewPoll(temporal, strategy.PollOptions{CallOptions: calls}),
 		strategy.Adaptive: strategy.NewAdaptive(temporal, strategy.AdaptiveOptions{CallOptions: calls}),
 		strategy.Update:   strategy.NewUpdate(temporal, strategy.UpdateOptions{CallOptions: calls}),
 	}
+	if receiver != nil {
+		list[strategy.Signal] = strategy.NewSignal(temporal, receiver, strategy.SubscribeOptions{CallOptions: calls})
+		list[strategy.Push] = strategy.NewPush(temporal, receiver, strategy.SubscribeOptions{CallOptions: calls})
+	}
+	return list
 }
 
 // about says of each strategy how it follows a workflow.
@@ -45,8 +51,8 @@ var about = map[string]string{
 }
 
 // strategies returns the service that serves all ways to follow a workflow.
-func (c *Config) strategies(temporal client.Client, o client.Options, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
-	ways, names := ways(followers(temporal, o))
+func (c *Config) strategies(temporal client.Client, o client.Options, receiver *strategy.Receiver, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
+	ways, names := ways(followers(temporal, o, receiver))
 	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Types()})
 	if err != nil {
 		return nil, fmt.Errorf("--strategy (RUNCAST_STRATEGY): %w", err)

@@ -26,9 +26,12 @@ import (
 
 	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/internal/testenv"
+	"github.com/runcast/runcast/pkg/delivery"
+	"github.com/runcast/runcast/pkg/httpapi"
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
 	"github.com/runcast/runcast/pkg/strategy"
+	"github.com/runcast/runcast/pkg/webhook"
 	"github.com/runcast/runcast/workflows"
 )
 
@@ -97,9 +100,23 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	if withPlugin {
 		o.Plugins = []worker.Plugin{reporter.New(s.client, store)}
 	}
+	keys, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow, err := webhook.ParseAllow("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := webhook.NewSender(webhook.Options{Keys: keys, Allow: allow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sender.Close)
 	s.work = func() func() {
 		w := worker.New(s.client, s.queue, o)
 		w.RegisterWorkflowWithOptions(held, workflow.RegisterOptions{Name: workflows.ProgressiveName})
+		delivery.New(delivery.Options{Sender: sender}).Register(w)
 		if err := w.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +131,13 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	}})
 	registry := prometheus.NewRegistry()
 	c := Config{Strategy: rules, Drain: 10 * time.Millisecond}
-	streams, err := c.strategies(theirs, client.Options{}, store, registry, slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(nil)
+	s.url = "http://" + server.Listener.Addr().String()
+	receiver, err := strategy.NewReceiver(keys, s.url+httpapi.CallbackPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := c.strategies(theirs, client.Options{}, receiver, store, registry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +145,9 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	router := chi.NewRouter()
 	router.Mount("/v1/strategies", streams.Handler())
 	router.Get("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP)
-	server := httptest.NewServer(router)
-	s.url = server.URL
+	router.Handle(httpapi.CallbackPath, receiver)
+	server.Config.Handler = router
+	server.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -132,7 +156,7 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 		}
 		server.Close()
 	})
-	_, s.names = ways(followers(theirs, client.Options{}))
+	_, s.names = ways(followers(theirs, client.Options{}, receiver))
 	s.calls.take()
 	return s
 }
