@@ -59,10 +59,16 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 	}
 	return strategies.New(strategies.Options{
 		Ways: ways, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
-		Config:     subscriber.Config{AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain},
+		Config: subscriber.Config{
+			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait,
+		},
 		Registerer: registry, Logger: logger,
 	})
 }
+
+// openWait is above what a strategy waits for a worker, or for a first message:
+// until then it is not known whether the workflow can be followed.
+const openWait = 5 * time.Second
 
 // ways returns the strategies in their order, and their names, of which the
 // first is what is chosen where nothing says otherwise.

@@ -194,6 +194,9 @@ func (s *served) get(t *testing.T, path string) *http.Response {
 func (s *served) text(t *testing.T, path string) (int, string) {
 	t.Helper()
 	res := s.get(t, path)
+	if res.Header.Get("Content-Type") == "text/event-stream" {
+		return res.StatusCode, "a stream"
+	}
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -236,14 +236,41 @@ func TestRefused(t *testing.T) {
 				if begun, _ := w.saw(); len(begun) != 1 {
 					t.Errorf("asked again at once: %q", begun)
 				}
+				if refused := errors.Is(want, follow.ErrRefused); refused != (k.all() == "notice stale") {
+					t.Errorf("passed on %q", k.all())
+				}
 				// It may be started while somebody still waits.
 				time.Sleep(200 * time.Millisecond)
 				w.steps <- version(1000, 1)
 				synctest.Wait()
-				if err := s.Refused("w"); err != nil || k.all() == "" {
+				if err := s.Refused("w"); err != nil || !strings.Contains(k.all(), `"seq":1`) {
 					t.Errorf("after it was started: %v, passed on %q", err, k.all())
 				}
 			})
+		})
+	}
+}
+
+// A workflow that cannot be followed is asked ever less often: that may cost it
+// something. One that is not there may be started any time.
+func TestRefusedAgain(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		most int
+	}{{follow.Refuse(errors.New("no handler")), 9}, {progress.ErrNotFound, 151}} {
+		bubble(t, func(t *testing.T, w *watcher, s *follow.Source, _ *sink) {
+			go func() {
+				for range tt.most {
+					select {
+					case w.steps <- step{err: tt.err}:
+					case <-t.Context().Done():
+					}
+				}
+			}()
+			time.Sleep(5 * time.Minute)
+			if begun, _ := w.saw(); len(begun) < tt.most-2 || len(begun) > tt.most {
+				t.Errorf("%v: asked %d times in 5 minutes, want %d", tt.err, len(begun), tt.most)
+			}
 		})
 	}
 }

@@ -31,6 +31,8 @@ type upstream struct {
 	// uses them.
 	heard    time.Time
 	failures int
+	// refusals counts those in a row: asking may cost the workflow something.
+	refusals int
 
 	mu   sync.Mutex
 	snap progress.Snapshot
@@ -45,6 +47,10 @@ type upstream struct {
 // staleAfter is how many sequences in a row may fail before viewers are told
 // that what they see is stale: a second or so.
 const staleAfter = 3
+
+// maxAgain bounds how long it takes until a workflow that cannot be followed is
+// asked again, with somebody waiting all the time.
+const maxAgain = time.Minute
 
 func (u *upstream) run(ctx context.Context) {
 	defer close(u.done)
@@ -93,7 +99,7 @@ func (u *upstream) after() progress.Position {
 // event takes the next event and passes it on, if it is new.
 func (u *upstream) event(e *progress.Event) {
 	stats := u.source.Stats()
-	u.heard, u.failures = time.Now(), 0
+	u.heard, u.failures, u.refusals = time.Now(), 0, 0
 	u.sink.Resolve(u.name, hub.ReasonStale)
 	if e.Epoch <= 0 || e.Seq <= 0 {
 		stats.Bad.Add(1)
@@ -156,8 +162,14 @@ func (u *upstream) ended(err error) time.Duration {
 		return o.Again
 	case final:
 		stats.Refused.Add(1)
-		u.tell()
-		return o.Again
+		defer u.tell()
+		if errors.Is(err, progress.ErrNotFound) {
+			return o.Again
+		}
+		// Who is there already, since it took long to find out, is told why.
+		u.sink.Notice(u.name, hub.Notice{Kind: hub.ReasonStale, Since: u.heard, Detail: err.Error()})
+		u.refusals++
+		return max(o.Again, min(o.Again<<min(u.refusals-1, 8), maxAgain))
 	}
 	stats.Failures.Add(1)
 	u.failures++
