@@ -45,6 +45,11 @@ const CarriedHeader = "runcast-subscribers"
 // Carry returns the subscribers for the run that goes on as new from here; nil
 // if there are none.
 func (h *Handlers) Carry(ctx workflow.Context) *commonpb.Payload {
+	// Whoever has just come is not taken by this run any more.
+	var sub Subscription
+	for c := workflow.GetSignalChannel(ctx, Subscribe); c.ReceiveAsync(&sub); sub = (Subscription{}) {
+		h.subscribers.add(&sub, workflow.Now(ctx))
+	}
 	list := h.subscribers.at(workflow.Now(ctx))
 	if len(list) == 0 {
 		return nil

@@ -210,12 +210,6 @@ func (f *subscribed) messages() bool {
 		case f.over:
 			return f.degrade("the run has sent as many messages as it may, and will only tell its end")
 		}
-		if !timer.Stop() {
-			select {
-			case <-timer.C:
-			default:
-			}
-		}
 		timer.Reset(min(jittered(f.o.check), time.Until(f.renewed.Add(f.o.renew))))
 	}
 }
@@ -248,6 +242,9 @@ func (f *subscribed) degrade(why string) bool {
 	// First of all: is it the worker that is away?
 	if _, more := f.look(); !more {
 		return false
+	}
+	if f.failing.IsZero() && f.run.id != f.to {
+		return true // it has continued as new before it took the subscription
 	}
 	told := false
 	of, pace := f.run.id, f.o.degraded

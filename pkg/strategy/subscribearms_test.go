@@ -102,3 +102,41 @@ func TestNoMessageComes(t *testing.T) {
 		})
 	}
 }
+
+// A run that continues as new hands its subscribers on: its successor tells
+// them, long before they look by themselves.
+func TestSubscribersAreHandedOn(t *testing.T) {
+	t.Parallel()
+	for _, a := range arms {
+		if a.register == nil {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			o := subscribing
+			o.CheckEvery = time.Hour
+			a.make = func(w *world) strategy.Strategy {
+				if a.name == strategy.Push {
+					return strategy.NewPush(w.theirs, receiver(w), o)
+				}
+				return strategy.NewSignal(w.theirs, receiver(w), o)
+			}
+			w := newWorld(t, a)
+			w.worker()
+			id := w.start("Commanded")
+			v := w.watch(id, progress.Position{})
+			w.signal(id, "do", command{Count: 1})
+			before := v.until("the count", counted(1))
+			w.signal(id, "do", command{Return: "continue"})
+			first := before[len(before)-1].RunID
+			v.until("the next run", func(e progress.Event) bool { return e.RunID != first })
+			w.signal(id, "do", command{Count: 2})
+			v.until("the count", counted(2))
+			w.signal(id, "do", command{Return: "complete"})
+			v.closed()
+			for _, n := range v.notices {
+				t.Errorf("it says %v", n)
+			}
+		})
+	}
+}
