@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/membership/static"
+	"go.temporal.io/server/common/metrics"
 	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/common/testing/freeport"
@@ -38,9 +39,24 @@ type Temporal struct {
 	Addr string
 }
 
+// A TemporalOption changes how the server is configured.
+type TemporalOption func(*config.Config)
+
+// WithMetrics has the server tell its own metrics, for Prometheus, at
+// http://ADDR/metrics. Empty: nowhere, as without the option.
+func WithMetrics(addr string) TemporalOption {
+	return func(c *config.Config) {
+		if addr != "" {
+			c.Global.Metrics = &metrics.Config{Prometheus: &metrics.PrometheusConfig{
+				Framework: metrics.FrameworkOpentelemetry, ListenAddress: addr,
+			}}
+		}
+	}
+}
+
 // StartTemporal returns once the frontend takes calls and the namespace
 // exists. A port of 0 in addr takes a free one.
-func StartTemporal(ctx context.Context, addr string, logger *slog.Logger) (*Temporal, error) {
+func StartTemporal(ctx context.Context, addr string, logger *slog.Logger, opts ...TemporalOption) (*Temporal, error) {
 	host, port, err := ports.Split(addr)
 	if err != nil {
 		return nil, fmt.Errorf("--temporal-addr: %w", err)
@@ -53,6 +69,9 @@ func StartTemporal(ctx context.Context, addr string, logger *slog.Logger) (*Temp
 	conf, err := temporalConfig(host, port)
 	if err != nil {
 		return nil, err
+	}
+	for _, opt := range opts {
+		opt(conf)
 	}
 	s := &Temporal{Addr: net.JoinHostPort(host, strconv.Itoa(port))}
 	if s.server, err = newTemporalServer(conf, logger); err != nil {
