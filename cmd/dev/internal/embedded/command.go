@@ -17,6 +17,7 @@ const stopWithin = 9 * time.Second
 type TemporalCommand struct {
 	Addr      string `name:"temporal-addr" default:"127.0.0.1:7233" help:"Where to listen; port 0 takes a free one."`
 	Metrics   string `name:"metrics-addr" help:"Where the server tells its own metrics, for Prometheus. Empty: nowhere."`
+	Fine      bool   `name:"fine-timers" help:"Sleeps of some milliseconds take as long, not up to a second."`
 	ParentPID int    `name:"parent-pid" help:"Stop when the parent process is no longer this one. 0: do not watch."`
 	Stdin     bool   `name:"until-stdin-ends" help:"Stop when standard input ends."`
 }
@@ -40,7 +41,7 @@ func (c *TemporalCommand) Run(ctx context.Context, stdin io.Reader, stdout, stde
 			cancel()
 		}()
 	}
-	server, err := StartTemporal(ctx, c.Addr, logger, WithMetrics(c.Metrics))
+	server, err := StartTemporal(ctx, c.Addr, logger, WithMetrics(c.Metrics), WithFineTimers(c.Fine))
 	if err != nil {
 		return err
 	}

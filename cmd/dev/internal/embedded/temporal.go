@@ -40,18 +40,25 @@ type Temporal struct {
 }
 
 // A TemporalOption changes how the server is configured.
-type TemporalOption func(*config.Config)
+type TemporalOption func(*temporalOptions)
+
+type temporalOptions struct {
+	metricsAddr string
+	fineTimers  bool
+}
 
 // WithMetrics has the server tell its own metrics, for Prometheus, at
 // http://ADDR/metrics. Empty: nowhere, as without the option.
 func WithMetrics(addr string) TemporalOption {
-	return func(c *config.Config) {
-		if addr != "" {
-			c.Global.Metrics = &metrics.Config{Prometheus: &metrics.PrometheusConfig{
-				Framework: metrics.FrameworkOpentelemetry, ListenAddress: addr,
-			}}
-		}
-	}
+	return func(o *temporalOptions) { o.metricsAddr = addr }
+}
+
+// WithFineTimers has sleeps of some milliseconds take as long. By default the
+// server reads timers a second ahead, for the sake of clocks that differ, and
+// a shorter sleep takes up to that second: its timer comes behind what has
+// been read. It also reads them 20 times a second at most.
+func WithFineTimers(fine bool) TemporalOption {
+	return func(o *temporalOptions) { o.fineTimers = fine }
 }
 
 // StartTemporal returns once the frontend takes calls and the namespace
@@ -70,11 +77,17 @@ func StartTemporal(ctx context.Context, addr string, logger *slog.Logger, opts .
 	if err != nil {
 		return nil, err
 	}
+	var o temporalOptions
 	for _, opt := range opts {
-		opt(conf)
+		opt(&o)
+	}
+	if o.metricsAddr != "" {
+		conf.Global.Metrics = &metrics.Config{Prometheus: &metrics.PrometheusConfig{
+			Framework: metrics.FrameworkOpentelemetry, ListenAddress: o.metricsAddr,
+		}}
 	}
 	s := &Temporal{Addr: net.JoinHostPort(host, strconv.Itoa(port))}
-	if s.server, err = newTemporalServer(conf, logger); err != nil {
+	if s.server, err = newTemporalServer(conf, o, logger); err != nil {
 		return nil, fmt.Errorf("configure the Temporal server: %w", err)
 	}
 	// Start gives up by itself after a time that it takes from its config.
@@ -107,7 +120,7 @@ func (s *Temporal) Stop(ctx context.Context) error {
 	}
 }
 
-func newTemporalServer(conf *config.Config, logger *slog.Logger) (temporal.Server, error) {
+func newTemporalServer(conf *config.Config, o temporalOptions, logger *slog.Logger) (temporal.Server, error) {
 	quiet := serverLogger{logger}
 	authorizer, err := authorization.GetAuthorizerFromConfig(&conf.Global.Authorization)
 	if err != nil {
@@ -122,6 +135,20 @@ func newTemporalServer(conf *config.Config, logger *slog.Logger) (temporal.Serve
 		hosts[primitives.ServiceName(name)] = static.SingleLocalHost(
 			net.JoinHostPort(service.RPC.BindOnIP, strconv.Itoa(service.RPC.GRPCPort)))
 	}
+	dynamic := dynamicconfig.StaticClient{
+		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 8096,
+		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
+		// Search attributes and namespaces made by a test are seen at once.
+		dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
+		// One task queue partition: no task waits in a partition that the
+		// only worker does not happen to poll.
+		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
+		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
+	}
+	if o.fineTimers {
+		dynamic[dynamicconfig.TimerProcessorMaxTimeShift.Key()] = 5 * time.Millisecond
+		dynamic[dynamicconfig.TimerProcessorMaxPollRPS.Key()] = 1000
+	}
 	return temporal.NewServer(
 		temporal.WithConfig(conf),
 		temporal.ForServices(temporal.DefaultServices),
@@ -130,16 +157,7 @@ func newTemporalServer(conf *config.Config, logger *slog.Logger) (temporal.Serve
 		temporal.WithLogger(quiet),
 		temporal.WithAuthorizer(authorizer),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return claims }),
-		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
-			dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 8096,
-			dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
-			// Search attributes and namespaces made by a test are seen at once.
-			dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,
-			// One task queue partition: no task waits in a partition that the
-			// only worker does not happen to poll.
-			dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
-			dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
-		}),
+		temporal.WithDynamicConfigClient(dynamic),
 	)
 }
 
