@@ -184,6 +184,6 @@ func newBench(bin string, quick bool, stderr io.Writer) (*bench, error) {
 	if b.report.Cores, err = machine.PickCores(); err != nil {
 		return nil, err
 	}
-	describe(b.report)
+	b.report.Describe()
 	return b, nil
 }

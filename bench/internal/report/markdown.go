@@ -52,5 +52,5 @@ func withUnit(v *float64, unit string) string {
 	if v == nil {
 		return ""
 	}
-	return strings.TrimSpace(number(*v) + " " + unit)
+	return strings.TrimSpace(Number(*v) + " " + unit)
 }

@@ -106,7 +106,7 @@ func Spread(values []float64) string {
 	if len(values) < 2 {
 		return ""
 	}
-	return fmt.Sprintf("%s to %s in %d trials", number(slices.Min(values)), number(slices.Max(values)), len(values))
+	return fmt.Sprintf("%s to %s in %d trials", Number(slices.Min(values)), Number(slices.Max(values)), len(values))
 }
 
 // What a machine may do beside a run that is to be trusted.

@@ -68,8 +68,8 @@ func TestTableSaysWhatIsMet(t *testing.T) {
 			t.Errorf("%q does not end in %q", line, want)
 		}
 	}
-	if number(1234567) != "1,234,567" || number(127) != "127" {
-		t.Error(number(1234567), number(127))
+	if Number(1234567) != "1,234,567" || Number(127) != "127" {
+		t.Error(Number(1234567), Number(127))
 	}
 }
 

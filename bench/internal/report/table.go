@@ -59,7 +59,7 @@ func (c *Check) texts() (found, budget, verdict string) {
 	default:
 		verdict = "NOT MET"
 	}
-	return strings.TrimSpace(number(c.Value) + " " + c.Unit), strings.TrimSpace(sign + number(c.Limit) + " " + c.Unit), verdict
+	return strings.TrimSpace(Number(c.Value) + " " + c.Unit), strings.TrimSpace(sign + Number(c.Limit) + " " + c.Unit), verdict
 }
 
 // Missed returns how many checks are not met.
@@ -126,11 +126,11 @@ func cell(v *float64) string {
 	if v == nil {
 		return ""
 	}
-	return number(*v)
+	return Number(*v)
 }
 
-// number prints three digits that count.
-func number(v float64) string {
+// Number prints three digits that count.
+func Number(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):
 		return "none"

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/runcast/runcast/bench/internal/arm"
+	"github.com/runcast/runcast/pkg/strategy"
+)
+
+// The bounds beyond which an arm counts as broken: this share of its viewers,
+// this share of its calls, and this p99. Some calls are refused with a few
+// viewers already: while a workflow task is under way, Temporal has one query
+// wait for it and refuses others.
+const (
+	maxShare   = .01
+	maxRefused = .1
+	maxLate    = 2 * time.Second
+)
+
+// judge says why an arm is broken; empty: it is not. A quick run is too short
+// to judge times.
+func judge(r *arm.Result, quick bool) string {
+	if r.Strategy == arm.None {
+		if r.Open > 0 {
+			return fmt.Sprintf("%d of %d runs did not end in time", r.Open, r.Runs)
+		}
+		return ""
+	}
+	viewers := r.Audience()
+	too := func(n int) bool { return float64(n) > maxShare*float64(viewers) }
+	failed, text := 0, ""
+	for _, message := range sortedKeys(r.Errors) {
+		if failed += r.Errors[message]; text == "" {
+			text = message
+		}
+	}
+	made, refused := r.Calls.Made.Total(), r.Calls.Refused.Total()
+	switch {
+	case too(failed):
+		return fmt.Sprintf("%d of %s got an error: %s", failed, plural(viewers, "viewer"), text)
+	case too(r.Notices[strategy.Degraded]):
+		return fmt.Sprintf("%d of %s went on by polling", r.Notices[strategy.Degraded], plural(viewers, "viewer"))
+	case float64(refused) > maxRefused*float64(made):
+		return fmt.Sprintf("%.0f %% of the calls were refused", 100*float64(refused)/float64(made))
+	case too(r.Notices[strategy.Stale]):
+		return fmt.Sprintf("%d of %s were told that nobody answers", r.Notices[strategy.Stale], plural(viewers, "viewer"))
+	case r.Doubled > 0:
+		return fmt.Sprintf("%d of %s saw the end more than once", r.Doubled, plural(viewers, "viewer"))
+	case too(viewers - r.Ended):
+		return fmt.Sprintf("%d of %s had not seen the end after %s", viewers-r.Ended, plural(viewers, "viewer"), grace)
+	case r.Overflowed > 0:
+		return fmt.Sprintf("%d events found a viewer's backlog full", r.Overflowed)
+	case !quick && r.Latency.P99 > float64(maxLate.Milliseconds()):
+		return fmt.Sprintf("p99 %.1f s", r.Latency.P99/1000)
+	case float64(r.Late) > maxShare*float64(r.Expected()):
+		return fmt.Sprintf("%d of %d changes never came", r.Late, r.Expected())
+	}
+	return ""
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

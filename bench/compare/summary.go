@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/runcast/runcast/bench/internal/arm"
+	"github.com/runcast/runcast/bench/internal/report"
+	"github.com/runcast/runcast/pkg/strategy"
+)
+
+// approach is one row of the table of six, in the order and with the names
+// that it has always had.
+type approach struct{ name, strategy, infrastructure string }
+
+var approaches = []approach{
+	{"Current polling", strategy.Poll, "none"},
+	{"Workflow-initiated", strategy.Push, "an endpoint that Temporal's worker reaches; Redis for dead letters"},
+	{"Update long polling", strategy.Update, "none"},
+	{"Signal-query hybrid", strategy.Signal, "an endpoint that Temporal's worker reaches"},
+	{"Event sourcing", strategy.Redis, "Redis"},
+	{"Adaptive polling", strategy.Adaptive, "none"},
+}
+
+// summary is the table of six as Markdown.
+func (c *comparison) summary() string {
+	var b strings.Builder
+	b.WriteString("| approach | strategy | calls to Temporal, per viewer and minute | p50 / p99, changes missed | per change: history events, workflow tasks, actions | viewers of one run until it breaks | needs beside Temporal |\n" +
+		"|---|---|---|---|---|---|---|\n")
+	for _, ap := range approaches {
+		if !c.measured(ap.strategy) {
+			fmt.Fprintf(&b, "| %s | `%s` | not measured | | | | %s |\n", ap.name, ap.strategy, ap.infrastructure)
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s |\n", ap.name, ap.strategy,
+			c.both(ap.strategy, func(a *armResult) string { return report.Number(a.PerViewerMinute()) }),
+			c.both(ap.strategy, func(a *armResult) string {
+				return fmt.Sprintf("%s / %s ms, %.0f %%", report.Number(a.Latency.P50), report.Number(a.Latency.P99), 100*float64(a.Missed+a.Late)/float64(max(a.Expected(), 1)))
+			}),
+			c.both(ap.strategy, func(a *armResult) string {
+				base := own(c, a)
+				return fmt.Sprintf("%s, %s, %s",
+					report.Number(round(per(a.Result, a.History.Events, base, func(r *arm.Result) int64 { return r.History.Events }))),
+					report.Number(round(per(a.Result, a.History.Tasks, base, func(r *arm.Result) int64 { return r.History.Tasks }))),
+					report.Number(a.PerChange(a.Actions())))
+			}),
+			c.breaking(ap.strategy), ap.infrastructure)
+	}
+	return b.String()
+}
+
+// both tells something of the arms with as many viewers as claims are about,
+// or the most that a strategy bears.
+func (c *comparison) both(name string, text func(*armResult) string) string {
+	var parts []string
+	for _, shared := range []bool{true, false} {
+		what := "shared"
+		if !shared {
+			what = "not shared"
+		}
+		var best *armResult
+		for i := range c.Arms {
+			a := &c.Arms[i]
+			if a.Strategy == name && a.Runs == 1 && a.Shared == shared && a.Skipped == "" && a.Viewers <= claimViewers &&
+				(best == nil || a.Broken == "" && a.Viewers > best.Viewers) {
+				best = a
+			}
+		}
+		if best == nil {
+			continue
+		}
+		if best.Viewers != claimViewers && !c.Quick {
+			what += fmt.Sprintf(", %s", plural(best.Viewers, "viewer"))
+		}
+		if best.Broken != "" {
+			what += ", broken"
+		}
+		parts = append(parts, what+": "+text(best))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// breaking says with how many viewers a strategy breaks, and how.
+func (c *comparison) breaking(name string) string {
+	var parts []string
+	for _, shared := range []bool{true, false} {
+		what := "shared"
+		if !shared {
+			what = "not shared"
+		}
+		switch n, how := c.breaks(name, shared); {
+		case n > 0:
+			parts = append(parts, fmt.Sprintf("%s: %s (%s)", what, report.Number(float64(n)), escape(how)))
+		default:
+			parts = append(parts, fmt.Sprintf("%s: more than %s", what, report.Number(float64(c.most(name, shared)))))
+		}
+	}
+	if a := c.many(name); a != nil && a.Broken != "" {
+		parts = append(parts, fmt.Sprintf("%s: %s", a.String(), escape(a.Broken)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+var escape = strings.NewReplacer("|", `\|`, "\n", " ").Replace
+
+// markdown is the whole table, what was found of the claims, and the machine.
+func (c *comparison) markdown() string {
+	var b strings.Builder
+	for n, line := range c.lines() {
+		for i, text := range line {
+			line[i] = strings.ReplaceAll(escape(text), "BROKEN: ", "**broken:** ")
+		}
+		b.WriteString("| " + strings.Join(line, " | ") + " |\n")
+		if n == 0 {
+			b.WriteString("|---|---" + strings.Repeat("|--:", len(line)-3) + "|---|\n")
+		}
+	}
+	b.WriteString("\n")
+	for _, cl := range c.claims() {
+		fmt.Fprintf(&b, "- %s: %s, **%s**\n", escape(cl.what), escape(cl.found), cl.verdict())
+	}
+	form := "Full form"
+	if c.Quick {
+		form = "Quick form, in which times are not judged"
+	}
+	fmt.Fprintf(&b, "\n%s, Linux %s, %s. %s, %.0f minutes: Temporal's server on one core, the worker, Redis and the process of the viewers on another, all on the loopback of one machine.",
+		c.CPU, c.Kernel, c.Go, form, c.Seconds/60)
+	if why := c.Disturbed(); why != "" {
+		fmt.Fprintf(&b, " The machine was disturbed: %s.", why)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
