@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/runcast/runcast/bench/internal/arm"
+	"github.com/runcast/runcast/bench/internal/frontend"
 	"github.com/runcast/runcast/bench/internal/machine"
 	"github.com/runcast/runcast/pkg/strategy"
 )
@@ -52,15 +53,13 @@ func startServers(ctx context.Context, cores machine.Cores, bin, name string) (s
 		"--temporal-addr", s.temporalAddr, "--metrics-addr", s.metrics, "--fine-timers"); err != nil {
 		return s, err
 	}
-	if err = s.temporal.Ready(ctx, machine.Answers("http://"+s.metrics+"/metrics")); err != nil {
+	if err = s.temporal.Ready(ctx, func(ctx context.Context) error { return frontend.Ready(ctx, s.temporalAddr) }); err != nil {
 		return s, err
 	}
 	args := []string{"-listen", s.workerAddr, "-temporal", s.temporalAddr, "-queue", queue}
 	if needsRedis(name) {
 		args = append(args, "-redis", s.redisAddr)
 	}
-	// The worker waits for the server's frontend by itself, and ends when that
-	// takes too long.
 	if s.worker, err = machine.Start(cores.Load, filepath.Join(bin, "runs"), args...); err != nil {
 		return s, err
 	}
