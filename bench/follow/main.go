@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer watchClient.Close()
-	s, stop, err := open(ctx, &c, watchClient, logger)
+	s, stop, err := open(ctx, &c, watchClient)
 	if err != nil {
 		return err
 	}

@@ -33,14 +33,16 @@ type item struct {
 	err   error
 }
 
-// take notes what a watch has yielded.
-func (v *viewer) take(i item) {
+// take notes what a watch has yielded. That ctx is over is no error of the
+// watch: its viewer has not seen the end.
+func (v *viewer) take(ctx context.Context, i item) {
 	now := time.Now()
 	var notice *strategy.Notice
 	switch {
 	case errors.As(i.err, &notice):
 		v.degraded = v.degraded || notice.Kind == strategy.Degraded
 		v.stale = v.stale || notice.Kind == strategy.Stale
+	case i.err != nil && ctx.Err() != nil:
 	case i.err != nil:
 		v.err = i.err.Error()
 	case i.event.Type == progress.TypeClosed:
@@ -82,12 +84,12 @@ func (a *audience) follow(ctx context.Context, runs []run, shared bool, spread t
 			defer func() { v.to = time.Now() }()
 			if shared {
 				for it := range place {
-					v.take(it)
+					v.take(ctx, it)
 				}
 				return
 			}
 			for e, err := range a.strategy.Watch(ctx, runs[v.run].id, progress.Position{}) {
-				v.take(item{e, err})
+				v.take(ctx, item{e, err})
 			}
 		})
 	}
