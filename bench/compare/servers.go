@@ -28,8 +28,8 @@ type servers struct {
 	workerAddr, redisAddr   string
 }
 
-// startServers starts Temporal on a core of its own, and the rest on the
-// other.
+// startServers starts Temporal, which may use both cores, and the rest on one
+// of them.
 func startServers(ctx context.Context, cores machine.Cores, bin, name string) (s *servers, err error) {
 	s = &servers{name: name, bin: bin, cores: cores}
 	defer func() {
@@ -49,7 +49,7 @@ func startServers(ctx context.Context, cores machine.Cores, bin, name string) (s
 	if s.redis, s.redisAddr, err = machine.Redis(ctx, cores.Load, s.dir); err != nil {
 		return s, err
 	}
-	if s.temporal, err = machine.Start(cores.Server, filepath.Join(bin, "temporald"),
+	if s.temporal, err = machine.Start(machine.AnyCore, filepath.Join(bin, "temporald"),
 		"--temporal-addr", s.temporalAddr, "--metrics-addr", s.metrics, "--fine-timers"); err != nil {
 		return s, err
 	}

@@ -123,7 +123,7 @@ func (c *comparison) markdown() string {
 	if c.Quick {
 		form = "Quick form, in which times are not judged"
 	}
-	fmt.Fprintf(&b, "\n%s, Linux %s, %s. %s, %.0f minutes: Temporal's server on one core, the worker, Redis and the process of the viewers on another, all on the loopback of one machine.",
+	fmt.Fprintf(&b, "\n%s, Linux %s, %s. %s, %.0f minutes: the worker, Redis and the process of the viewers on one core, Temporal's server on whatever two cores leave it, all on the loopback of one machine.",
 		c.CPU, c.Kernel, c.Go, form, c.Seconds/60)
 	if why := c.Disturbed(); why != "" {
 		fmt.Fprintf(&b, " The machine was disturbed: %s.", why)

@@ -41,6 +41,10 @@ func main() {
 	}
 }
 
+// pollers take tasks at a time. The SDK's default of two is soon what limits
+// queries.
+const pollers = 16
+
 func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	f := flag.NewFlagSet("runs", flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -81,7 +85,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	}
 	defer c.Close()
 	rep := reporter.New(c, store, reporter.WithLogger(logger))
-	w := worker.New(c, *queue, worker.Options{Plugins: []worker.Plugin{rep}})
+	w := worker.New(c, *queue, worker.Options{
+		Plugins: []worker.Plugin{rep}, MaxConcurrentWorkflowTaskPollers: pollers, MaxConcurrentActivityTaskPollers: pollers,
+	})
 	w.RegisterWorkflowWithOptions(workload.Workflow, workflow.RegisterOptions{Name: workload.Name})
 	if err := w.Start(); err != nil {
 		return err

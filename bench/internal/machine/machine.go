@@ -64,8 +64,11 @@ type Process struct {
 	err    error         // how; after done
 }
 
-// Start starts a program on one core. It ends with the runner, however that
-// ends.
+// AnyCore stands for all cores that this process may use.
+const AnyCore = -1
+
+// Start starts a program on one core, or on [AnyCore]. It ends with the
+// runner, however that ends.
 func Start(core int, program string, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(program, args...), name: filepath.Base(program), done: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
@@ -113,6 +116,9 @@ func Begin(ctx context.Context, core int, stdin io.Reader, program string, args 
 // onCore runs start on a thread that may use the core only: what it starts
 // inherits that.
 func onCore(core int, start func() error) error {
+	if core == AnyCore {
+		return start()
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var before, set unix.CPUSet
