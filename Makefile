@@ -14,7 +14,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ROOT        := GOWORK=off go
 TEST_FLAGS  ?=
 
-.PHONY: help dev build build-dev build-bench bench bench-quick test test-quick test-servers lint fmt clean
+.PHONY: help dev build build-dev build-bench build-compare bench bench-quick compare compare-quick test test-quick test-servers lint fmt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,17 @@ bench: test-servers build-bench ## measure the subscriber against its budget, so
 
 bench-quick: test-servers build-bench ## the same as a smoke test, in less than a minute
 	@$(BIN)/bench/run -quick -bin $(BIN)/bench -json $(BIN)/bench/quick.json $(BENCH_FLAGS)
+
+build-compare:
+	@mkdir -p $(BIN)/bench
+	cd bench && GOWORK=off go build -o $(BIN)/bench/ ./follow ./runs ./compare
+	cd cmd/dev && GOWORK=off go build -o $(BIN)/bench/ ./temporald
+
+compare: test-servers build-compare ## follow the same runs in all six ways, and say what each costs, 15 minutes; COMPARE_FLAGS="-only poll"
+	@$(BIN)/bench/compare -bin $(BIN)/bench -out $(BIN) $(COMPARE_FLAGS)
+
+compare-quick: test-servers build-compare ## the same as a smoke test, in less than a minute
+	@$(BIN)/bench/compare -quick -bin $(BIN)/bench -out $(BIN)/quick $(COMPARE_FLAGS)
 
 # Of cmd/dev only what has tests is compiled with the race detector: the
 # embedded Temporal server would take many minutes.

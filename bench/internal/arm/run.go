@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/runcast/runcast/bench/internal/frontend"
 	"github.com/runcast/runcast/bench/internal/machine"
@@ -131,20 +132,22 @@ func ends(ctx, watching context.Context, own client.Client, runs []run) (changes
 	for n, r := range runs {
 		var result workload.Result
 		err := own.GetWorkflow(watching, r.id, r.runID).Get(watching, &result)
+		if err != nil && watching.Err() != nil && ctx.Err() == nil {
+			// It is terminated unless it has ended.
+			var gone *serviceerror.NotFound
+			if err := own.TerminateWorkflow(ctx, r.id, r.runID, "it took too long"); err != nil && !errors.As(err, &gone) {
+				return nil, 0, fmt.Errorf("terminate %s: %w", r.id, err)
+			}
+			err = own.GetWorkflow(ctx, r.id, r.runID).Get(ctx, &result)
+		}
+		var terminated *temporal.TerminatedError
 		switch {
 		case err == nil:
 			changes[n] = result.Changes
-			continue
-		case ctx.Err() != nil:
-			return nil, 0, ctx.Err()
-		case watching.Err() == nil:
+		case errors.As(err, &terminated):
+			open++
+		default:
 			return nil, 0, fmt.Errorf("the run %s: %w", r.id, err)
-		}
-		open++
-		err = own.TerminateWorkflow(ctx, r.id, r.runID, "it took too long")
-		var gone *serviceerror.NotFound
-		if err != nil && !errors.As(err, &gone) {
-			return nil, 0, fmt.Errorf("terminate %s: %w", r.id, err)
 		}
 	}
 	return changes, open, nil

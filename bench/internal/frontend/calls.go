@@ -69,6 +69,10 @@ type Counter struct {
 func (c *Counter) DialOption() grpc.DialOption { return grpc.WithChainUnaryInterceptor(c.intercept) }
 
 func (c *Counter) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if ctx.Err() != nil {
+		// It does not leave the process.
+		return invoke(ctx, method, req, reply, conn, opts...)
+	}
 	name := path.Base(method)
 	c.count(name, func(c *Counts) *Calls { return &c.Made })
 	err := invoke(ctx, method, req, reply, conn, opts...)
