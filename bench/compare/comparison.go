@@ -84,15 +84,6 @@ func (c *comparison) most(name string, shared bool) (viewers int) {
 	return viewers
 }
 
-// per returns what following adds to a count, for each change; nobody is
-// known to follow when alone is nil.
-func per(r *arm.Result, n int64, alone *arm.Result, of func(*arm.Result) int64) float64 {
-	if alone == nil {
-		return r.PerChange(n)
-	}
-	return r.PerChange(n) - alone.PerChange(of(alone))
-}
-
 // write puts the results into files.
 func (c *comparison) write(o settings) error {
 	if o.show == "" {

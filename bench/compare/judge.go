@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/runcast/runcast/bench/internal/arm"
@@ -24,7 +25,7 @@ const (
 func judge(r *arm.Result, quick bool) string {
 	if r.Strategy == arm.None {
 		if r.Open > 0 {
-			return fmt.Sprintf("%d of %d runs did not end in time", r.Open, r.Runs)
+			return fmt.Sprintf("%d of %s did not end in time", r.Open, plural(r.Runs, "run"))
 		}
 		return ""
 	}
@@ -37,27 +38,37 @@ func judge(r *arm.Result, quick bool) string {
 		}
 	}
 	made, refused := r.Calls.Made.Total(), r.Calls.Refused.Total()
-	switch {
-	case too(failed):
-		return fmt.Sprintf("%d of %s got an error: %s", failed, plural(viewers, "viewer"), text)
-	case too(r.Notices[strategy.Degraded]):
-		return fmt.Sprintf("%d of %s went on by polling", r.Notices[strategy.Degraded], plural(viewers, "viewer"))
-	case float64(refused) > maxRefused*float64(made):
-		return fmt.Sprintf("%.0f %% of the calls were refused", 100*float64(refused)/float64(made))
-	case too(r.Notices[strategy.Stale]):
-		return fmt.Sprintf("%d of %s were told that nobody answers", r.Notices[strategy.Stale], plural(viewers, "viewer"))
-	case r.Doubled > 0:
-		return fmt.Sprintf("%d of %s saw the end more than once", r.Doubled, plural(viewers, "viewer"))
-	case too(viewers - r.Ended):
-		return fmt.Sprintf("%d of %s had not seen the end after %s", viewers-r.Ended, plural(viewers, "viewer"), grace)
-	case r.Overflowed > 0:
-		return fmt.Sprintf("%d events found a viewer's backlog full", r.Overflowed)
-	case !quick && r.Latency.P99 > float64(maxLate.Milliseconds()):
-		return fmt.Sprintf("p99 %.1f s", r.Latency.P99/1000)
-	case float64(r.Late) > maxShare*float64(r.Expected()):
-		return fmt.Sprintf("%d of %d changes never came", r.Late, r.Expected())
+	var why []string
+	if too(failed) {
+		why = append(why, fmt.Sprintf("%d of %s got an error: %s", failed, plural(viewers, "viewer"), text))
 	}
-	return ""
+	if n := r.Notices[strategy.Degraded]; too(n) {
+		why = append(why, fmt.Sprintf("%d of %s went on by polling", n, plural(viewers, "viewer")))
+	}
+	if float64(refused) > maxRefused*float64(made) {
+		why = append(why, fmt.Sprintf("%.0f %% of the calls were refused", 100*float64(refused)/float64(made)))
+	}
+	if n := r.Notices[strategy.Stale]; too(n) {
+		why = append(why, fmt.Sprintf("%d of %s were told that nobody answers", n, plural(viewers, "viewer")))
+	}
+	if r.Doubled > 0 {
+		why = append(why, fmt.Sprintf("%d of %s saw the end more than once", r.Doubled, plural(viewers, "viewer")))
+	}
+	if n := viewers - r.Ended - r.Doubled - failed; too(n) {
+		why = append(why, fmt.Sprintf("%d of %s had not seen the end after %s", n, plural(viewers, "viewer"), grace))
+	}
+	if r.Overflowed > 0 {
+		why = append(why, fmt.Sprintf("%d events found a viewer's backlog full", r.Overflowed))
+	}
+	if !quick && r.Latency.P99 > float64(maxLate.Milliseconds()) {
+		why = append(why, fmt.Sprintf("p99 %.1f s", r.Latency.P99/1000))
+	}
+	if r.Open > 0 {
+		why = append(why, fmt.Sprintf("%d of %s did not end in time", r.Open, plural(r.Runs, "run")))
+	} else if float64(r.Late) > maxShare*float64(r.Expected()) {
+		why = append(why, fmt.Sprintf("%d of %d changes never came", r.Late, r.Expected()))
+	}
+	return strings.Join(why, "; ")
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -79,7 +79,12 @@ func (c *comparison) plot() ([]byte, error) {
 		c.draw(&b, panel{left, panelTop, "calls to Temporal a minute, " + what, "calls", shared, leastCalls, mostCalls,
 			func(a *armResult) float64 { return a.PerViewerMinute() * float64(a.Viewers) }})
 		c.draw(&b, panel{left, panelTop + panelHeight + panelBelow, "p99 of the notification, " + what, "ms", shared, leastMillis, mostMillis,
-			func(a *armResult) float64 { return a.Latency.P99 }})
+			func(a *armResult) float64 {
+				if a.Latency.Count == 0 {
+					return mostMillis // no run has ended, so nothing is known to have come
+				}
+				return a.Latency.P99
+			}})
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes(), nil

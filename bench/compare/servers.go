@@ -57,8 +57,12 @@ func startServers(ctx context.Context, cores machine.Cores, bin, name string) (s
 		return s, err
 	}
 	args := []string{"-listen", s.workerAddr, "-temporal", s.temporalAddr, "-queue", queue}
-	if needsRedis(name) {
+	// The others do without Redis.
+	switch name {
+	case strategy.Redis:
 		args = append(args, "-redis", s.redisAddr)
+	case strategy.Push:
+		args = append(args, "-letters", s.redisAddr)
 	}
 	if s.worker, err = machine.Start(cores.Load, filepath.Join(bin, "runs"), args...); err != nil {
 		return s, err
@@ -71,10 +75,6 @@ const (
 	// seed makes the changes come at the same times in all arms.
 	seed = "1"
 )
-
-// needsRedis reports whether a strategy's worker writes to Redis; the others
-// do without one.
-func needsRedis(name string) bool { return name == strategy.Redis }
 
 func (s *servers) stop() {
 	for _, p := range []*machine.Process{s.worker, s.temporal, s.redis} {

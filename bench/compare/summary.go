@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/runcast/runcast/bench/internal/arm"
 	"github.com/runcast/runcast/bench/internal/report"
 	"github.com/runcast/runcast/pkg/strategy"
 )
@@ -35,14 +34,10 @@ func (c *comparison) summary() string {
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s |\n", ap.name, ap.strategy,
 			c.both(ap.strategy, func(a *armResult) string { return report.Number(a.PerViewerMinute()) }),
 			c.both(ap.strategy, func(a *armResult) string {
-				return fmt.Sprintf("%s / %s ms, %.0f %%", report.Number(a.Latency.P50), report.Number(a.Latency.P99), 100*float64(a.Missed+a.Late)/float64(max(a.Expected(), 1)))
+				return fmt.Sprintf("%s / %s ms, %s", report.Number(a.Latency.P50), report.Number(a.Latency.P99), missed(a))
 			}),
 			c.both(ap.strategy, func(a *armResult) string {
-				base := own(c, a)
-				return fmt.Sprintf("%s, %s, %s",
-					report.Number(round(per(a.Result, a.History.Events, base, func(r *arm.Result) int64 { return r.History.Events }))),
-					report.Number(round(per(a.Result, a.History.Tasks, base, func(r *arm.Result) int64 { return r.History.Tasks }))),
-					report.Number(a.PerChange(a.Actions())))
+				return fmt.Sprintf("%s, %s, %s", c.added(a, events), c.added(a, tasks), report.Number(a.PerChange(a.Actions())))
 			}),
 			c.breaking(ap.strategy), ap.infrastructure)
 	}

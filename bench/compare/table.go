@@ -20,50 +20,63 @@ type column struct {
 // themselves is left out of what is told for each change.
 var columns = []column{
 	{"calls", func(_ *comparison, a *armResult) string { return report.Number(float64(a.Calls.Made.Total())) }},
-	{"per viewer and minute", func(_ *comparison, a *armResult) string { return figure(a, report.Number(a.PerViewerMinute())) }},
+	{"per viewer and minute", func(_ *comparison, a *armResult) string { return watched(a, report.Number(a.PerViewerMinute())) }},
 	{"refused", func(_ *comparison, a *armResult) string { return report.Number(float64(a.Calls.Refused.Total())) }},
 	{"worker's calls", func(_ *comparison, a *armResult) string { return report.Number(float64(a.WorkerCalls.Made.Total())) }},
-	{"history events per change", func(c *comparison, a *armResult) string {
-		return report.Number(round(per(a.Result, a.History.Events, own(c, a), func(r *arm.Result) int64 { return r.History.Events })))
-	}},
-	{"workflow tasks per change", func(c *comparison, a *armResult) string {
-		return report.Number(round(per(a.Result, a.History.Tasks, own(c, a), func(r *arm.Result) int64 { return r.History.Tasks })))
-	}},
+	{"history events per change", func(c *comparison, a *armResult) string { return c.added(a, events) }},
+	{"workflow tasks per change", func(c *comparison, a *armResult) string { return c.added(a, tasks) }},
 	{"query tasks per change", func(_ *comparison, a *armResult) string {
 		return report.Number(a.PerChange(a.WorkerCalls.Made["RespondQueryTaskCompleted"]))
 	}},
 	{"actions per change", func(_ *comparison, a *armResult) string { return report.Number(a.PerChange(a.Actions())) }},
-	{"p50 ms", func(_ *comparison, a *armResult) string { return figure(a, report.Number(a.Latency.P50)) }},
-	{"p99 ms", func(_ *comparison, a *armResult) string { return figure(a, report.Number(a.Latency.P99)) }},
-	{"missed", func(_ *comparison, a *armResult) string {
-		return figure(a, fmt.Sprintf("%.0f %%", 100*float64(a.Missed+a.Late)/float64(max(a.Expected(), 1))))
-	}},
+	{"p50 ms", func(_ *comparison, a *armResult) string { return timed(a, report.Number(a.Latency.P50)) }},
+	{"p99 ms", func(_ *comparison, a *armResult) string { return timed(a, report.Number(a.Latency.P99)) }},
+	{"missed", func(_ *comparison, a *armResult) string { return timed(a, missed(a)) }},
 	{"Temporal's CPU", func(_ *comparison, a *armResult) string { return cores(a.CPU.Temporal, a) }},
 	{"worker's", func(_ *comparison, a *armResult) string { return cores(a.CPU.Worker, a) }},
 	{"Redis'", func(_ *comparison, a *armResult) string { return cores(a.CPU.Redis, a) }},
 	{"ours", func(_ *comparison, a *armResult) string { return cores(a.CPU.Viewers, a) }},
 }
 
-// own is what the runs are by themselves; nil for that itself.
-func own(c *comparison, a *armResult) *arm.Result {
-	if a.Strategy == arm.None {
-		return nil
+func events(r *arm.Result) int64 { return r.History.Events }
+func tasks(r *arm.Result) int64  { return r.History.Tasks }
+
+// added returns what following adds to a count for each change; of runs that
+// nobody follows, the count. Under load changes come together, and a run makes
+// fewer tasks by itself: that is not less than none. Nothing is known where
+// runs were terminated.
+func (c *comparison) added(a *armResult, of func(*arm.Result) int64) string {
+	if a.Open > 0 {
+		return ""
 	}
-	return c.alone(a)
+	n := a.PerChange(of(a.Result))
+	if a.Strategy != arm.None {
+		alone := c.alone(a)
+		if alone == nil || alone.Open > 0 {
+			return ""
+		}
+		n = max(n-alone.PerChange(of(alone)), 0)
+	}
+	return report.Number(n)
 }
 
-// round takes a small negative difference for none: two runs of the same
-// workload differ by a task when two changes come together.
-func round(v float64) float64 {
-	if v < 0 && v > -.2 {
-		return 0
-	}
-	return v
+// missed is the share of changes that viewers did not see as themselves.
+func missed(a *armResult) string {
+	return fmt.Sprintf("%.0f %%", 100*float64(a.Missed+a.Late)/float64(max(a.Expected(), 1)))
 }
 
-// figure leaves a cell empty where nobody watches.
-func figure(a *armResult, text string) string {
+// watched leaves a cell empty where nobody watches.
+func watched(a *armResult, text string) string {
 	if a.Viewers == 0 {
+		return ""
+	}
+	return text
+}
+
+// timed leaves a cell empty where no times are known: nobody watches, or no
+// run has ended.
+func timed(a *armResult, text string) string {
+	if a.Latency.Count == 0 {
 		return ""
 	}
 	return text

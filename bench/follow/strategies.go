@@ -26,6 +26,8 @@ func open(ctx context.Context, c *arm.Config, temporal client.Client) (s strateg
 	case strategy.Update:
 		// Watches of one run share its updates unless that is turned off.
 		return strategy.NewUpdate(temporal, strategy.UpdateOptions{PerWatch: !c.Shared}), stop, nil
+	case strategy.Signal, strategy.Push:
+		return openSubscribing(c, temporal)
 	case strategy.Redis:
 		return openRedis(ctx, c, temporal)
 	}

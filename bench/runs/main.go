@@ -51,13 +51,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	listen := f.String("listen", "127.0.0.1:0", "`address` for /calls and /readyz, of this machine's loopback")
 	server := f.String("temporal", "127.0.0.1:7233", "`address` of the Temporal server, of this machine's loopback")
 	queue := f.String("queue", "compare", "task queue")
-	redis := f.String("redis", "", "`address` of Redis, of this machine's loopback; empty: runs can be followed through Temporal alone")
+	redis := f.String("redis", "", "`address` of Redis, of this machine's loopback, to which all is written; empty: runs can be followed through Temporal alone")
+	letters := f.String("letters", "", "`address` of Redis for what subscribers did not take; empty: it is dropped")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	for _, addr := range []string{*server, *listen, *redis} {
+	for _, addr := range []string{*server, *listen, *redis, *letters} {
 		if addr == "" {
 			continue
 		}
@@ -88,6 +89,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	w := worker.New(c, *queue, worker.Options{
 		Plugins: []worker.Plugin{rep}, MaxConcurrentWorkflowTaskPollers: pollers, MaxConcurrentActivityTaskPollers: pollers,
 	})
+	stop, err := deliver(w, *letters, logger)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	w.RegisterWorkflowWithOptions(workload.Workflow, workflow.RegisterOptions{Name: workload.Name})
 	if err := w.Start(); err != nil {
 		return err
