@@ -131,8 +131,8 @@ func TestTables(t *testing.T) {
 	}
 	summary := c.summary()
 	for _, want := range []string{
-		"| Current polling | `poll` | shared: 2.40; not shared: 240 |", "not shared: 1,000 (p99 4.0 s)", "shared: more than 1,000",
-		"| Event sourcing | `redis` | shared: 0; not shared: 0 |", "| Adaptive polling | `adaptive` | not measured |",
+		"| Current polling | `poll` | shared: 2.40<br>not shared: 240 |", "not shared: 1,000 (p99 4.0 s)", "shared: more than 1,000",
+		"| Event sourcing | `redis` | shared: 0<br>not shared: 0 |", "| Adaptive polling | `adaptive` | not measured |",
 	} {
 		if !strings.Contains(summary, want) {
 			t.Errorf("the summary lacks %q:\n%s", want, summary)

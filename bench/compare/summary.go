@@ -72,7 +72,7 @@ func (c *comparison) both(name string, text func(*armResult) string) string {
 		}
 		parts = append(parts, what+": "+text(best))
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(parts, "<br>")
 }
 
 // breaking says with how many viewers a strategy breaks, and how.
@@ -93,7 +93,7 @@ func (c *comparison) breaking(name string) string {
 	if a := c.many(name); a != nil && a.Broken != "" {
 		parts = append(parts, fmt.Sprintf("%s: %s", a.String(), escape(a.Broken)))
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(parts, "<br>")
 }
 
 var escape = strings.NewReplacer("|", `\|`, "\n", " ").Replace
