@@ -2,6 +2,7 @@ package arm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,5 +21,5 @@ func commands(ctx context.Context, c *redis.Client) (int64, error) {
 			return strconv.ParseInt(strings.TrimSpace(n), 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("Redis does not tell how many commands it has processed")
+	return 0, errors.New("ask Redis for its counts: it does not tell how many commands it has processed")
 }
