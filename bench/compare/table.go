@@ -42,9 +42,7 @@ func events(r *arm.Result) int64 { return r.History.Events }
 func tasks(r *arm.Result) int64  { return r.History.Tasks }
 
 // added returns what following adds to a count for each change; of runs that
-// nobody follows, the count. Under load changes come together, and a run makes
-// fewer tasks by itself: that is not less than none. Nothing is known where
-// runs were terminated.
+// nobody follows, the count. Nothing is known where runs were terminated.
 func (c *comparison) added(a *armResult, of func(*arm.Result) int64) string {
 	if a.Open > 0 {
 		return ""

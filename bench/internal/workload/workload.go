@@ -57,9 +57,9 @@ const tail = 700 * time.Millisecond
 func Workflow(ctx workflow.Context, in Input) (Result, error) {
 	var r Result
 	for i, at := range in.Times() {
-		// A sleep of nothing, or less, sets no timer: two changes in one task
-		// are a matter of course.
-		if err := workflow.Sleep(ctx, in.Begin.Add(at).Sub(workflow.Now(ctx))); err != nil {
+		// Always a timer, so that each change has a workflow task of its own,
+		// however late the run is.
+		if err := workflow.Sleep(ctx, max(in.Begin.Add(at).Sub(workflow.Now(ctx)), time.Millisecond)); err != nil {
 			return r, err
 		}
 		r.Changes = append(r.Changes, workflow.Now(ctx))
