@@ -85,15 +85,21 @@ func (c *comparison) breaking(name string) string {
 		}
 		switch n, how := c.breaks(name, shared); {
 		case n > 0:
-			parts = append(parts, fmt.Sprintf("%s: %s (%s)", what, report.Number(float64(n)), escape(how)))
+			parts = append(parts, fmt.Sprintf("%s: %s (%s)", what, report.Number(float64(n)), escape(first(how))))
 		default:
 			parts = append(parts, fmt.Sprintf("%s: more than %s", what, report.Number(float64(c.most(name, shared)))))
 		}
 	}
 	if a := c.many(name); a != nil && a.Broken != "" {
-		parts = append(parts, fmt.Sprintf("%s: %s", a.String(), escape(a.Broken)))
+		parts = append(parts, fmt.Sprintf("%s: %s", a.String(), escape(first(a.Broken))))
 	}
 	return strings.Join(parts, "<br>")
+}
+
+// first is the first reason of several.
+func first(reasons string) string {
+	reason, _, _ := strings.Cut(reasons, "; ")
+	return reason
 }
 
 var escape = strings.NewReplacer("|", `\|`, "\n", " ").Replace
