@@ -80,7 +80,8 @@ func (h *Handlers) takeCarried(ctx workflow.Context) {
 }
 
 // add takes or renews a subscription, and bounds it; one that makes no sense,
-// or is over, is left out.
+// is over or has no place is left out: whoever gets no first message knows, and
+// who is told already goes on being told.
 func (l *subscribers) add(s *Subscription, now time.Time) bool {
 	if s.ID == "" || len(s.ID) > maxIDBytes || s.URL == "" || len(s.URL) > maxURLBytes {
 		return false
@@ -95,8 +96,7 @@ func (l *subscribers) add(s *Subscription, now time.Time) bool {
 		return false
 	}
 	if len(*l) >= MaxSubscribers {
-		first := slices.MinFunc(*l, func(a, b Subscription) int { return a.Until.Compare(b.Until) })
-		l.remove(first.ID)
+		return false
 	}
 	*l = append(*l, *s)
 	return true

@@ -55,20 +55,27 @@ func TestSubscribers(t *testing.T) {
 	}
 }
 
-// Beyond the bound the one goes that would go first anyway.
+// Beyond the bound nobody comes until somebody has gone; who is there stays,
+// and may renew.
 func TestSubscribersAreBounded(t *testing.T) {
 	noon := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 	var l subscribers
+	add := func(n int, lasts time.Duration) bool {
+		return l.add(&Subscription{ID: fmt.Sprint(n), URL: "https://example.com", Until: noon.Add(lasts)}, noon)
+	}
 	for n := range 3 * MaxSubscribers {
-		l.add(&Subscription{ID: fmt.Sprint(n), URL: "https://example.com", Until: noon.Add(time.Duration(1+n%7) * time.Minute)}, noon)
-		if len(l) > MaxSubscribers {
-			t.Fatalf("there are %d", len(l))
+		if got, want := add(n, time.Minute), n < MaxSubscribers; got != want {
+			t.Fatalf("subscriber %d is taken: %t, want %t", n, got, want)
 		}
 	}
-	if l[len(l)-1].ID != fmt.Sprint(3*MaxSubscribers-1) {
-		t.Errorf("the newest is not there, but %v", l[len(l)-1])
+	if !add(3, 2*time.Minute) || len(l) != MaxSubscribers || l[len(l)-1].ID != "3" {
+		t.Errorf("one that is there cannot renew: %v", l)
 	}
-	if first := l.at(noon.Add(time.Minute)); len(first) != MaxSubscribers {
-		t.Errorf("%d are left after a minute: those that go first have not gone first", len(first))
+	l.remove("5")
+	if !add(MaxSubscribers, time.Minute) {
+		t.Error("the place of one that has left is not free")
+	}
+	if left := l.at(noon.Add(time.Minute)); len(left) != 1 || left[0].ID != "3" {
+		t.Errorf("after a minute %v are left", left)
 	}
 }

@@ -99,7 +99,7 @@ const (
 const (
 	// MaxSubscription bounds how long a subscription lasts unless renewed.
 	MaxSubscription = 10 * time.Minute
-	// MaxSubscribers bounds those of one run. Beyond it the one that expires
-	// first goes.
+	// MaxSubscribers bounds those of one run. Who comes beyond it has no place
+	// until another expires or leaves.
 	MaxSubscribers = 20
 )

@@ -71,6 +71,9 @@ type run struct {
 	// unserved is since when the run waits for a worker to take it; zero: it
 	// does not.
 	unserved time.Time
+	// taken says that a worker has taken it, and has not answered yet: it may
+	// have gone since.
+	taken bool
 }
 
 func (r *run) open() bool { return r.status == progress.StatusRunning }
@@ -93,8 +96,11 @@ func (c *calls) describe(ctx context.Context, id, runID string) (run, error) {
 		return run{}, fmt.Errorf("describe the workflow: %w", err)
 	}
 	r := runOf(d.GetWorkflowExecutionInfo())
-	if t := d.GetPendingWorkflowTask(); t.GetState() == enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
+	switch t := d.GetPendingWorkflowTask(); t.GetState() {
+	case enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
 		r.unserved = t.GetScheduledTime().AsTime()
+	case enumspb.PENDING_WORKFLOW_TASK_STATE_STARTED:
+		r.taken = true
 	}
 	return r, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -183,7 +184,7 @@ func (f *subscribed) messages() bool {
 			return f.fail(f.ctx.Err())
 		case <-timer.C:
 			if !f.heard {
-				return f.degrade("no message has come; workers must reach " + f.o.receiver.url + ", which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW")
+				return f.degrade(fmt.Sprintf("no message has come; workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", f.o.receiver.url, handlers.MaxSubscribers))
 			}
 			return true
 		case <-f.box.wake:
@@ -294,6 +295,8 @@ func (w *watch) glance() (open, more bool) {
 	}
 	w.run = r
 	switch {
+	case r.taken:
+		return true, true // whether the worker is there, its answer will say
 	case r.unserved.IsZero():
 		return true, w.recovered()
 	case time.Since(r.unserved) > servedWithin:
