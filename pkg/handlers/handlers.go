@@ -52,6 +52,9 @@ type Options struct {
 type Handlers struct {
 	opt   Options
 	state State
+	// began is the start of the first of the runs that resets have made of
+	// each other; the same for all of them, in Unix ms.
+	began int64
 	// accepted and waiting count the updates.
 	accepted, waiting int
 	subscribers       subscribers
@@ -84,7 +87,7 @@ func Install(ctx workflow.Context, o Options) (*Handlers, error) {
 	}
 	info := workflow.GetInfo(ctx)
 	now := workflow.Now(ctx)
-	h := &Handlers{opt: o, state: State{
+	h := &Handlers{opt: o, began: now.UnixMilli(), state: State{
 		Started: now.UnixMilli(), Version: 1, Time: now,
 		RunID: info.WorkflowExecution.RunID, Chain: info.FirstRunID, Type: info.WorkflowType.Name,
 		Tags: slices.Clone(o.Tags),
@@ -114,13 +117,17 @@ func Install(ctx workflow.Context, o Options) (*Handlers, error) {
 	return h, nil
 }
 
+// resetSpan is the ms behind the first start within which runs start that
+// resets have made.
+const resetSpan = 1000
+
 // afterReset sets a run that a reset made apart from the one before, whose
-// history, and with it the time of its first task, it repeats: by up to a
-// second, which is the same in every replay.
+// history, and with it the time of its first task, it repeats: by less than
+// resetSpan, which is the same in every replay.
 func afterReset(runID string) int64 {
 	sum := fnv.New32a()
 	sum.Write([]byte(runID))
-	return 1 + int64(sum.Sum32()%999)
+	return 1 + int64(sum.Sum32()%(resetSpan-1))
 }
 
 // State returns how far the run is.
@@ -180,6 +187,11 @@ func (h *Handlers) acceptable(w Wait) error {
 	case w.Started < 0 || w.Version < 0:
 		return temporal.NewNonRetryableApplicationError(
 			fmt.Sprintf("started is %d and version is %d; they must be those of a state, or 0", w.Started, w.Version), RefusedInput, nil)
+	case h.ours(w) && w.Started != h.state.Started:
+		// Nobody is told a state of the run before as one of this run, and
+		// waits that a reset has brought along take nobody's place.
+		return temporal.NewApplicationError(
+			fmt.Sprintf("the run started at %d, and has been reset since %d-%d; query it", h.state.Started, w.Started, w.Version), RefusedReset)
 	case h.newerThan(w):
 		// It does not wait, but counts.
 	case h.waiting >= h.opt.MaxWaiting:
@@ -193,9 +205,18 @@ func (h *Handlers) acceptable(w Wait) error {
 	return nil
 }
 
-// newerThan reports whether a wait is over.
+// ours reports whether a wait is for this run, or for one whose history it may
+// repeat since a reset.
+func (h *Handlers) ours(w Wait) bool {
+	return w.Started >= h.began && w.Started < h.began+resetSpan
+}
+
+// newerThan reports whether a wait is over. The waits in a history that a
+// reset has copied name the start of the run that took them: they must wait
+// here for as long as they did there. That nobody waits anew for those is for
+// acceptable, which replays do not ask.
 func (h *Handlers) newerThan(w Wait) bool {
-	return w.Started != h.state.Started || h.state.Version > w.Version || h.state.Returned != ""
+	return !h.ours(w) || h.state.Version > w.Version || h.state.Returned != ""
 }
 
 // next answers the update. It sets no timer: whoever waits no longer leaves

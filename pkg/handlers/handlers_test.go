@@ -184,7 +184,8 @@ func TestUpdateWaits(t *testing.T) {
 	}
 	for name, w := range map[string]handlers.Wait{
 		"an older version": {Started: s.Started, Version: 1},
-		"another run":      {Started: s.Started + 1, Version: 1000},
+		"a run before":     {Started: s.Started - 1, Version: 1000},
+		"a run behind":     {Started: s.Started + 1000, Version: 1000},
 		"nothing":          {},
 	} {
 		h, err := o.next(run, w)
@@ -284,6 +285,7 @@ func TestUpdateRefuses(t *testing.T) {
 	}
 	refused(handlers.Wait{Started: -1}, handlers.RefusedInput, "-1")
 	refused(handlers.Wait{Started: s.Started, Version: -7}, handlers.RefusedInput, "-7")
+	refused(handlers.Wait{Started: s.Started + 1, Version: 7}, handlers.RefusedReset, "query it")
 	refused("soon", "", "decode")
 	accepted := 0
 	for range handlers.DefaultMaxWaiting {

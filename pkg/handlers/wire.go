@@ -62,8 +62,9 @@ func (s *State) Position() progress.Position {
 
 // Wait asks for a state that is newer than one of this run.
 type Wait struct {
-	// Started and Version name the state that the caller has. Another run's
-	// Started is answered at once.
+	// Started and Version name the state that the caller has. One of another
+	// run is answered at once, but one of a run that was reset to this one is
+	// refused: with [RefusedReset].
 	Started int64 `json:"started"`
 	Version int64 `json:"version"`
 }
@@ -94,6 +95,9 @@ const (
 	RefusedWaiting = "runcast.TooManyWaiting"
 	// RefusedTotal: the run has taken as many updates as it may.
 	RefusedTotal = "runcast.TooManyUpdates"
+	// RefusedReset: the state is of a run that was reset to this one. A query
+	// gives one of this run.
+	RefusedReset = "runcast.Reset"
 )
 
 const (

@@ -145,7 +145,7 @@ func (p *longPoll) degrade(why *refusal) bool {
 }
 
 // errLook says that it is time to look at the run, errGone that the update is
-// no more, since the run has ended or its server has begun anew.
+// no more, since the run has ended or was reset, or its server has begun anew.
 var (
 	errLook = errors.New("look at the run")
 	errGone = errors.New("the update is gone")
@@ -272,7 +272,7 @@ const (
 // refused says what a failed update means for who waits.
 func refused(workflowType, failure, text string) error {
 	switch {
-	case failure == failedByClosing:
+	case failure == failedByClosing || failure == handlers.RefusedReset:
 		return errGone
 	case failure == handlers.RefusedWaiting || failure == handlers.RefusedTotal:
 		return &refusal{text}
