@@ -15,6 +15,9 @@ import (
 // new.
 const PushMemo = "runcast.push"
 
+// keptPrefix begins the IDs of those URLs, and of no other subscriber.
+const keptPrefix = "push-"
+
 // MaxPushURLs bounds those of a run's memo.
 const MaxPushURLs = 10
 
@@ -109,7 +112,7 @@ func (d *deliveries) keep(ctx workflow.Context) {
 		if url == "" || len(url) > maxURLBytes {
 			continue
 		}
-		d.serve(ctx, &recipient{kept: true, Subscription: Subscription{ID: fmt.Sprintf("push-%d", i+1), URL: url, Push: true}})
+		d.serve(ctx, &recipient{kept: true, Subscription: Subscription{ID: fmt.Sprint(keptPrefix, i+1), URL: url, Push: true}})
 	}
 }
 

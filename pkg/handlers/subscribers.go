@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -83,7 +84,7 @@ func (h *Handlers) takeCarried(ctx workflow.Context) {
 // is over or has no place is left out: whoever gets no first message knows, and
 // who is told already goes on being told.
 func (l *subscribers) add(s *Subscription, now time.Time) bool {
-	if s.ID == "" || len(s.ID) > maxIDBytes || s.URL == "" || len(s.URL) > maxURLBytes {
+	if s.ID == "" || len(s.ID) > maxIDBytes || strings.HasPrefix(s.ID, keptPrefix) || s.URL == "" || len(s.URL) > maxURLBytes {
 		return false
 	}
 	latest := now.Add(MaxSubscription)

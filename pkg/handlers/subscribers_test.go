@@ -39,6 +39,7 @@ func TestSubscribers(t *testing.T) {
 		{name: "unsubscribed", add: []Subscription{sub("a", time.Minute), sub("b", time.Minute)}, drop: "a", want: "b+1m0s"},
 		{name: "without an ID", add: []Subscription{{URL: "https://example.com"}}},
 		{name: "without a URL", add: []Subscription{{ID: "a"}}},
+		{name: "with the ID of a URL of the memo", add: []Subscription{sub("push-1", time.Minute)}},
 		{name: "with a long ID", add: []Subscription{sub(strings.Repeat("x", 201), time.Minute)}},
 		{name: "with a long URL", add: []Subscription{{ID: "a", URL: "https://" + strings.Repeat("x", 2000)}}},
 	} {

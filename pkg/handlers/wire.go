@@ -72,6 +72,7 @@ type Wait struct {
 // Subscription asks to be told of changes from outside.
 type Subscription struct {
 	// ID names the subscriber: subscribing again renews, unsubscribing ends.
+	// Those that begin with "push-" are for the URLs of [PushMemo].
 	ID string `json:"id"`
 	// URL takes what is sent: a POST.
 	URL string `json:"url"`
