@@ -23,9 +23,13 @@ const MaxPushURLs = 10
 
 // Bounds of what a run spends on its subscribers.
 const (
-	// maxDeliveries bounds a run's deliveries but for the last ones: they are
-	// in its history, about six events for each push.
+	// maxDeliveries bounds a run's deliveries but for the last ones, which only
+	// those get who are there by then: they are in its history, about six
+	// events for each push.
 	maxDeliveries = 2000
+	// maxRecipients bounds who is told, and those who are none any more but
+	// for what is under way.
+	maxRecipients = MaxPushURLs + 2*MaxSubscribers
 	// maxFailures is how many in a row drop a subscriber who is only notified
 	// or is transient. Others stay: theirs become dead letters.
 	maxFailures = 3
@@ -117,19 +121,36 @@ func (d *deliveries) keep(ctx workflow.Context) {
 }
 
 // subscribed takes a subscriber, who is told the state as it is, or one that
-// goes on.
+// goes on. Who finds no place, or a run that has told as much as it may, is
+// none.
 func (d *deliveries) subscribed(ctx workflow.Context, s Subscription) {
 	for _, r := range d.to {
 		if r.kept || r.gone || r.ID != s.ID {
 			continue
 		}
 		if r.URL != s.URL || r.Push != s.Push {
-			r.sent, r.failed, r.last = 0, 0, false
+			r.sent, r.failed, r.last = 0, 0, r.last && d.exhausted()
 		}
 		r.Subscription = s
 		return
 	}
+	if len(d.to) >= maxRecipients || d.exhausted() {
+		d.h.subscribers.remove(s.ID)
+		return
+	}
 	d.serve(ctx, &recipient{Subscription: s})
+}
+
+// exhausted reports whether the run has told as much as it may.
+func (d *deliveries) exhausted() bool { return d.spent >= maxDeliveries }
+
+// unsubscribed ends what is under way for a subscriber who is none any more.
+func (d *deliveries) unsubscribed(id string) {
+	for _, r := range d.to {
+		if !r.kept && r.ID == id && r.cancel != nil {
+			r.cancel()
+		}
+	}
 }
 
 // serve tells a subscriber of changes for as long as it is one.
@@ -182,7 +203,7 @@ func (d *deliveries) deliver(ctx workflow.Context, r *recipient) {
 	ctx, r.cancel = workflow.WithCancel(ctx)
 	defer func() { r.cancel(); r.cancel = nil }()
 	d.spent++
-	r.last = d.spent >= maxDeliveries
+	r.last = d.exhausted()
 	in := Delivery{Subscription: r.Subscription, State: d.h.state, Last: r.last}
 	r.sent = in.State.Version
 	var err error
@@ -199,7 +220,9 @@ func (d *deliveries) deliver(ctx workflow.Context, r *recipient) {
 	case err == nil:
 		r.failed = 0
 	case ctx.Err() != nil:
-		// The run has returned, and has something newer to say.
+		// The run has returned, and has something newer to say; or it was
+		// unsubscribed, and is told anew should it have come again since.
+		r.sent = 0
 	case errors.As(err, &refused) && refused.Type() == Gone:
 		r.gone = true
 	case r.Transient || !r.Push:

@@ -173,6 +173,7 @@ func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
 	s.Returned = status
 	h.count(ctx, s)
 	if status != progress.StatusRunning {
+		h.dropUnsubscribed(ctx)
 		h.deliveries.finish(ctx)
 	}
 	// No error: the context is never canceled before.

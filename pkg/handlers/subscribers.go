@@ -24,18 +24,33 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 	s := workflow.NewSelector(ctx)
 	s.AddReceive(workflow.GetSignalChannel(ctx, Subscribe), func(c workflow.ReceiveChannel, _ bool) {
 		var sub Subscription
-		if c.ReceiveAsync(&sub) && h.subscribers.add(&sub, workflow.Now(ctx)) {
+		switch {
+		case !c.ReceiveAsync(&sub):
+		case h.subscribers.add(&sub, workflow.Now(ctx)):
 			h.deliveries.subscribed(ctx, sub)
+		case !h.subscribers.has(sub.ID, workflow.Now(ctx)):
+			h.deliveries.unsubscribed(sub.ID)
 		}
 	})
 	s.AddReceive(workflow.GetSignalChannel(ctx, Unsubscribe), func(c workflow.ReceiveChannel, _ bool) {
 		var sub Subscription
 		if c.ReceiveAsync(&sub) {
 			h.subscribers.remove(sub.ID)
+			h.deliveries.unsubscribed(sub.ID)
 		}
 	})
 	for {
 		s.Select(ctx)
+	}
+}
+
+// dropUnsubscribed drops who has unsubscribed in the task in which the run ends:
+// takeSubscriptions has its turn behind the workflow's own code.
+func (h *Handlers) dropUnsubscribed(ctx workflow.Context) {
+	var sub Subscription
+	for c := workflow.GetSignalChannel(ctx, Unsubscribe); c.ReceiveAsync(&sub); sub = (Subscription{}) {
+		h.subscribers.remove(sub.ID)
+		h.deliveries.unsubscribed(sub.ID)
 	}
 }
 
@@ -51,6 +66,7 @@ func (h *Handlers) Carry(ctx workflow.Context) *commonpb.Payload {
 	for c := workflow.GetSignalChannel(ctx, Subscribe); c.ReceiveAsync(&sub); sub = (Subscription{}) {
 		h.subscribers.add(&sub, workflow.Now(ctx))
 	}
+	h.dropUnsubscribed(ctx)
 	list := h.subscribers.at(workflow.Now(ctx))
 	if len(list) == 0 {
 		return nil
