@@ -147,6 +147,37 @@ func TestRateLimited(t *testing.T) {
 	})
 }
 
+// So is one that refuses only the call by which changes come.
+func TestRateLimitedForChanges(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		if len(w.arm.uses) == 0 || w.arm.uses[0] == "DescribeWorkflowExecution" {
+			t.Skip("it has no call for that alone")
+		}
+		w.worker()
+		id := w.start("Commanded")
+		w.calls.failWith(func(method string) error {
+			if method != w.arm.uses[0] {
+				return nil
+			}
+			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, "the workflow is busy")
+		})
+		v := w.watch(id, progress.Position{})
+		_, events := v.notice(strategy.Stale)
+		if n := w.calls.count(w.arm.uses[0]); n > 10 {
+			t.Errorf("it has asked %d times before it said so", n)
+		}
+		w.calls.failWith(nil)
+		_, more := v.notice(strategy.Live)
+		events = append(events, more...)
+		w.signal(id, "do", command{Count: 1})
+		events = append(events, v.until("the count", counted(1))...)
+		w.signal(id, "do", command{Return: "complete"})
+		events = append(events, v.closed()...)
+		rising(t, events)
+	})
+}
+
 // Whoever embeds the handlers without the plugin is followed all the same.
 func TestHandlersByHand(t *testing.T) {
 	t.Parallel()

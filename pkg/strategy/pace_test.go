@@ -33,6 +33,8 @@ type clockwork struct {
 	querying   func(since time.Duration) bool
 	describes  []time.Duration
 	queries    int
+	// refusals are when a signal or an update was refused: all of them are.
+	refusals []time.Duration
 }
 
 func (c *clockwork) WorkflowService() workflowservice.WorkflowServiceClient { return c }
@@ -63,6 +65,18 @@ func (c *clockwork) QueryWorkflow(ctx context.Context, _ *workflowservice.QueryW
 		Started: c.begun.UnixMilli(), Version: c.version(since), RunID: "run", Chain: "run", Type: "Bake",
 	})
 	return &workflowservice.QueryWorkflowResponse{QueryResult: p}, err
+}
+
+var errLimited = serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "slow down")
+
+func (c *clockwork) SignalWorkflowExecution(context.Context, *workflowservice.SignalWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.SignalWorkflowExecutionResponse, error) {
+	c.refusals = append(c.refusals, time.Since(c.begun))
+	return nil, errLimited
+}
+
+func (c *clockwork) UpdateWorkflowExecution(context.Context, *workflowservice.UpdateWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.UpdateWorkflowExecutionResponse, error) {
+	c.refusals = append(c.refusals, time.Since(c.begun))
+	return nil, errLimited
 }
 
 // take takes a sequence for a time and returns what came when.
@@ -146,13 +160,43 @@ func TestLimitedSlowsDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &clockwork{begun: time.Now(), version: one, describing: func(time.Duration) error {
-					return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "slow down")
+					return errLimited
 				}}
 				_, notices := take(t, make(c), c, 5*time.Minute)
 				if n := len(c.describes); n < 12 || n > 25 {
 					t.Errorf("%d calls in five minutes", n)
 				}
 				if last := c.describes[len(c.describes)-1] - c.describes[len(c.describes)-2]; last < 24*time.Second || last > 30*time.Second {
+					t.Errorf("the last pause is %v", last)
+				}
+				if len(notices) != 1 || notices[0].Kind != Stale || !notices[0].Since.Equal(c.begun) {
+					t.Errorf("the notices are %v", notices)
+				}
+			})
+		})
+	}
+}
+
+// The call by which changes come may be refused alone: it slows down all the
+// same, and the caller is told once, though the others are answered.
+func TestRefusedSlowsDown(t *testing.T) {
+	for name, make := range map[string]func(c *clockwork, r *Receiver) Strategy{
+		Update: func(c *clockwork, _ *Receiver) Strategy { return NewUpdate(c, UpdateOptions{}) },
+		Signal: func(c *clockwork, r *Receiver) Strategy { return NewSignal(c, r, SubscribeOptions{}) },
+		Push:   func(c *clockwork, r *Receiver) Strategy { return NewPush(c, r, SubscribeOptions{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := newReceiver(t)
+			synctest.Test(t, func(t *testing.T) {
+				c := &clockwork{begun: time.Now(), version: one}
+				_, notices := take(t, make(c, r), c, 5*time.Minute)
+				if n := len(c.refusals); n < 12 || n > 25 {
+					t.Errorf("%d calls were refused in five minutes", n)
+				}
+				if n := len(c.describes); n > 26 {
+					t.Errorf("it was described %d times in five minutes", n)
+				}
+				if last := c.refusals[len(c.refusals)-1] - c.refusals[len(c.refusals)-2]; last < 24*time.Second || last > 30*time.Second {
 					t.Errorf("the last pause is %v", last)
 				}
 				if len(notices) != 1 || notices[0].Kind != Stale || !notices[0].Since.Equal(c.begun) {

@@ -95,6 +95,8 @@ type subscribed struct {
 	// to is the run that is subscribed to, empty: none. renewed is when.
 	to      string
 	renewed time.Time
+	// again is until when a subscription that was refused is not tried.
+	again time.Time
 	// heard says that a message of this run has come, over that it sends no
 	// more until it returns.
 	heard, over bool
@@ -117,7 +119,11 @@ func (f *subscribed) follow() {
 			}
 		case !f.subscribe():
 			return
-		case f.to == f.run.id && !f.messages():
+		case f.to != f.run.id:
+			if !f.wait(time.Until(f.again)) {
+				return
+			}
+		case !f.messages():
 			return
 		}
 	}
@@ -136,7 +142,7 @@ func (f *subscribed) checkRun() bool {
 // subscribe subscribes to the run, or renews. It returns false when the
 // sequence has ended; whether it is subscribed then, f.to says.
 func (f *subscribed) subscribe() bool {
-	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew {
+	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew || time.Now().Before(f.again) {
 		return true
 	}
 	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, f.subscription(f.o.renew*5/2))
@@ -144,10 +150,15 @@ func (f *subscribed) subscribe() bool {
 	switch {
 	case errors.As(err, &gone):
 		// It has just ended; looking at it again tells how.
-		f.to = ""
-		return f.wait(f.settle.next(false))
+		f.to, f.again = "", time.Now().Add(f.settle.next(false))
+		return true
 	case err != nil:
-		return f.trouble(err) && f.wait(0)
+		more := f.troubled(&f.refused, err)
+		f.again = time.Now().Add(f.refused.backoff)
+		return more
+	}
+	if !f.ended(&f.refused, "the workflow takes subscriptions again") {
+		return false
 	}
 	if f.to != f.run.id {
 		f.heard, f.over, f.settle = false, false, settlePace
@@ -172,7 +183,7 @@ func (f *subscribed) unsubscribe() {
 // messages takes messages until the workflow has to be looked at again, or the
 // subscription renewed.
 func (f *subscribed) messages() bool {
-	until := time.Now().Add(min(jittered(f.o.check), time.Until(f.renewed.Add(f.o.renew))))
+	until := time.Now().Add(f.next())
 	if !f.heard {
 		until = f.renewed.Add(f.o.first)
 	}
@@ -211,8 +222,17 @@ func (f *subscribed) messages() bool {
 		case f.over:
 			return f.degrade("the run has sent as many messages as it may, and will only tell its end")
 		}
-		timer.Reset(min(jittered(f.o.check), time.Until(f.renewed.Add(f.o.renew))))
+		timer.Reset(f.next())
 	}
+}
+
+// next is how long until the next check, or the next try to renew.
+func (f *subscribed) next() time.Duration {
+	renew := f.renewed.Add(f.o.renew)
+	if f.again.After(renew) {
+		renew = f.again
+	}
+	return min(jittered(f.o.check), time.Until(renew))
 }
 
 // message takes a message. look says that the workflow has to be looked at.

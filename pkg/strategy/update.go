@@ -109,6 +109,9 @@ func (p *longPoll) follow() {
 func (p *longPoll) changes() bool {
 	for p.last.Returned == "" {
 		s, err := p.next()
+		if p.accepted != "" && !p.ended(&p.refused, "the workflow takes updates again") {
+			return false
+		}
 		var refused *refusal
 		switch {
 		case errors.Is(err, errLook):
@@ -117,8 +120,10 @@ func (p *longPoll) changes() bool {
 			return p.wait(p.settle.next(false))
 		case errors.As(err, &refused):
 			return p.degrade(refused)
-		case err != nil:
+		case isTimeout(err):
 			return p.trouble(err) && p.wait(0)
+		case err != nil:
+			return p.troubled(&p.refused, err) && p.wait(p.refused.backoff)
 		}
 		newer, more := p.state(s)
 		if !more {
@@ -176,6 +181,9 @@ func (p *longPoll) next() (handlers.State, error) {
 	if p.accepted != ref.UpdateId {
 		if outcome, err = p.l.ask(p.ctx, ref, &updatepb.Input{Name: handlers.Update, Args: args}); err == nil {
 			p.accepted = ref.UpdateId
+			if !p.refused.failing.IsZero() {
+				until = time.Now() // that it is accepted is news
+			}
 		}
 	}
 	for err == nil && outcome == nil {

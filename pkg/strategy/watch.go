@@ -27,10 +27,20 @@ type watch struct {
 	// run is what Temporal said last of the workflow, zero before the first.
 	run run
 
-	// good is when a worker answered last, failing since when calls fail, the
-	// zero time while they do not; told says that the caller knows of it.
-	good, failing time.Time
-	told          bool
+	// good is when a worker answered last.
+	good time.Time
+	outage
+	// refused is the outage of the one call by which changes come: it may be
+	// refused while the others are answered.
+	refused outage
+}
+
+// outage is a time in which calls fail. The zero value: they do not.
+type outage struct {
+	// failing is since when.
+	failing time.Time
+	// told says that the caller knows of it.
+	told bool
 	// backoff is how long to wait at least before the next call.
 	backoff time.Duration
 }
@@ -220,7 +230,9 @@ const (
 // trouble takes an error of a call: it ends the sequence if it is final.
 // Otherwise the next call waits, and the caller is told, once, when calls
 // have failed for as long as one may take.
-func (w *watch) trouble(err error) bool {
+func (w *watch) trouble(err error) bool { return w.troubled(&w.outage, err) }
+
+func (w *watch) troubled(o *outage, err error) bool {
 	if w.ctx.Err() != nil || isFinal(err) {
 		return w.fail(err)
 	}
@@ -232,24 +244,38 @@ func (w *watch) trouble(err error) bool {
 	if isTimeout(err) {
 		begun = begun.Add(-w.calls.timeout)
 	} else {
-		w.backoff = jittered(min(max(2*w.backoff, minBackoff), most))
+		o.backoff = jittered(min(max(2*o.backoff, minBackoff), most))
 	}
-	if w.failing.IsZero() {
-		w.failing = begun
+	if o.failing.IsZero() {
+		o.failing = begun
 	}
-	if w.told || time.Since(w.failing) < w.calls.timeout {
+	if o.told || time.Since(o.failing) < w.calls.timeout {
 		return true
 	}
-	w.told = true
-	return w.yield(progress.Event{}, &Notice{Kind: Stale, Since: w.good, Reason: bounded(err.Error())})
+	known := w.told || w.refused.told
+	o.told = true
+	if known {
+		return true
+	}
+	since := w.good
+	if o.failing.Before(since) {
+		since = o.failing
+	}
+	return w.yield(progress.Event{}, &Notice{Kind: Stale, Since: since, Reason: bounded(err.Error())})
 }
 
 // recovered notes that a worker has answered.
 func (w *watch) recovered() bool {
-	w.good, w.failing, w.backoff = time.Now(), time.Time{}, 0
-	if !w.told {
+	w.good = time.Now()
+	return w.ended(&w.outage, "a worker answers again")
+}
+
+// ended ends an outage. The caller is told once there is no other.
+func (w *watch) ended(o *outage, why string) bool {
+	told := o.told
+	*o = outage{}
+	if !told || w.told || w.refused.told {
 		return true
 	}
-	w.told = false
-	return w.yield(progress.Event{}, &Notice{Kind: Live, Since: w.good, Reason: "a worker answers again"})
+	return w.yield(progress.Event{}, &Notice{Kind: Live, Since: time.Now(), Reason: why})
 }
