@@ -33,8 +33,13 @@ type clockwork struct {
 	querying   func(since time.Duration) bool
 	describes  []time.Duration
 	queries    int
-	// refusals are when a signal or an update was refused: all of them are.
-	refusals []time.Duration
+	// refusals are when a signal or an update was refused: all of them are,
+	// but subscriptions where subscribed takes them.
+	refusals   []time.Duration
+	subscribed func(handlers.Subscription)
+	// refusing fails queries while it says so; queried is when they came.
+	refusing func(since time.Duration) bool
+	queried  []time.Duration
 }
 
 func (c *clockwork) WorkflowService() workflowservice.WorkflowServiceClient { return c }
@@ -57,6 +62,10 @@ func (c *clockwork) DescribeWorkflowExecution(context.Context, *workflowservice.
 func (c *clockwork) QueryWorkflow(ctx context.Context, _ *workflowservice.QueryWorkflowRequest, _ ...grpc.CallOption) (*workflowservice.QueryWorkflowResponse, error) {
 	c.queries++
 	since := time.Since(c.begun)
+	c.queried = append(c.queried, since)
+	if c.refusing != nil && c.refusing(since) {
+		return nil, errLimited
+	}
 	if c.querying != nil && c.querying(since) {
 		<-ctx.Done()
 		return nil, serviceerror.NewDeadlineExceeded("context deadline exceeded")
@@ -69,7 +78,17 @@ func (c *clockwork) QueryWorkflow(ctx context.Context, _ *workflowservice.QueryW
 
 var errLimited = serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "slow down")
 
-func (c *clockwork) SignalWorkflowExecution(context.Context, *workflowservice.SignalWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.SignalWorkflowExecutionResponse, error) {
+func (c *clockwork) SignalWorkflowExecution(_ context.Context, r *workflowservice.SignalWorkflowExecutionRequest, _ ...grpc.CallOption) (*workflowservice.SignalWorkflowExecutionResponse, error) {
+	if c.subscribed != nil {
+		var s handlers.Subscription
+		if err := converter.GetDefaultDataConverter().FromPayloads(r.GetInput(), &s); err != nil {
+			return nil, err
+		}
+		if r.GetSignalName() == handlers.Subscribe {
+			c.subscribed(s)
+		}
+		return &workflowservice.SignalWorkflowExecutionResponse{}, nil
+	}
 	c.refusals = append(c.refusals, time.Since(c.begun))
 	return nil, errLimited
 }
@@ -205,6 +224,37 @@ func TestRefusedSlowsDown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A query that a message asks for, and that is refused, is not made again at
+// once.
+func TestRefusedQueryAfterAMessage(t *testing.T) {
+	r, _ := newReceiver(t)
+	synctest.Test(t, func(t *testing.T) {
+		const change = 5 * time.Second
+		c := &clockwork{begun: time.Now(), refusing: func(since time.Duration) bool { return since >= change && since < 2*change }}
+		c.version = func(since time.Duration) int64 { return 1 + int64(since/change) }
+		tell := func(id string, version int64) {
+			r.dispatch(id, &handlers.Post{Subscriber: id[:len(id)-1], Data: handlers.State{Started: c.begun.UnixMilli(), Version: version, RunID: "run"}})
+		}
+		c.subscribed = func(s handlers.Subscription) {
+			tell(s.ID+"1", 1)
+			time.AfterFunc(change, func() { tell(s.ID+"2", 2) })
+		}
+		versions, _ := take(t, NewSignal(c, r, SubscribeOptions{}), c, 20*time.Second)
+		if !slices.Contains(versions, 3) {
+			t.Errorf("the versions are %v", versions)
+		}
+		pause := minBackoff
+		for i := 1; i < len(c.queried) && c.queried[i] < 2*change; i++ {
+			if before := c.queried[i-1]; before >= change {
+				if c.queried[i]-before < pause*8/10 {
+					t.Errorf("the queries came at %v", c.queried)
+				}
+				pause = min(2*pause*8/10, maxBackoff)
+			}
+		}
+	})
 }
 
 // A worker that is away shows after one query's time, once for each time that

@@ -248,7 +248,7 @@ func (f *subscribed) message(post *handlers.Post) (more, look bool) {
 		}
 		var err error
 		if s, err = f.calls.query(f.ctx, f.id, &f.run); err != nil {
-			return f.trouble(err), true
+			return f.trouble(err) && f.wait(0), true
 		}
 	}
 	if f.last.RunID == s.RunID && f.last.Version > s.Version {
