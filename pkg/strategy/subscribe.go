@@ -29,12 +29,12 @@ type SubscribeOptions struct {
 	// signal and a workflow task. It expires after two and a half times as
 	// long, should its watcher die. Default: [RenewEvery]; at most 4 minutes.
 	RenewEvery time.Duration
-	// CheckEvery is about how often Temporal is asked how the run is, although
-	// nothing has come: a run that was terminated tells nobody. Default:
-	// [CheckEvery].
+	// CheckEvery is about how often Temporal, and the run, are asked how it is,
+	// although nothing has come: a run that was terminated tells nobody, and
+	// one whose messages are lost nobody either. Default: [CheckEvery].
 	CheckEvery time.Duration
 	// FirstWait is how long the first message may take, which comes right
-	// after a subscription. Default: [FirstWait].
+	// after a subscription, and one that is missed. Default: [FirstWait].
 	FirstWait time.Duration
 	// Degraded is how it goes on where no message comes.
 	Degraded AdaptiveOptions
@@ -43,7 +43,8 @@ type SubscribeOptions struct {
 // Subscribing has the run tell what has changed: by its own worker, which
 // calls a URL of this process. A change costs Temporal one local activity and
 // one query (signal), or one activity and no query (push), for each node that
-// follows. Where no message comes, or no more, it goes on as [AdaptivePolling]
+// follows; a silence costs a query each time that it is checked. Where no
+// message comes, or no more, it goes on as [AdaptivePolling]
 // does, with a [Notice].
 type Subscribing struct {
 	calls    *calls
@@ -100,6 +101,10 @@ type subscribed struct {
 	// heard says that a message of this run has come, over that it sends no
 	// more until it returns.
 	heard, over bool
+	// quiet is since when no message has come. silent says that it is time to
+	// see whether one should have, lost that one should.
+	quiet        time.Time
+	silent, lost bool
 	// ahead is a message of a run that was not known yet.
 	ahead  *handlers.Post
 	settle adapting
@@ -129,20 +134,33 @@ func (f *subscribed) follow() {
 	}
 }
 
-// checkRun looks at the workflow once. With push it asks Temporal only.
+// checkRun looks at the workflow once. With push it asks Temporal only, but
+// after a silence.
 func (f *subscribed) checkRun() bool {
-	if !f.o.push {
-		_, more := f.look()
-		return more
+	if f.o.push && !f.silent {
+		open, more := f.glance()
+		return open && more
 	}
-	open, more := f.glance()
-	return open && more
+	before := f.last
+	if _, more := f.look(); !more {
+		return false
+	}
+	if !f.silent || !f.failing.IsZero() {
+		return true // until a worker has answered, a describe says nothing
+	}
+	f.silent = false
+	if f.run.id == f.to && f.last.RunID == before.RunID && f.last.Version > before.Version && !f.box.full() {
+		// Nobody has told of it, unless that is under way: the run may have
+		// dropped the subscription, so subscribe anew and wait as at first.
+		f.heard, f.lost = false, true
+	}
+	return true
 }
 
 // subscribe subscribes to the run, or renews. It returns false when the
 // sequence has ended; whether it is subscribed then, f.to says.
 func (f *subscribed) subscribe() bool {
-	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew || time.Now().Before(f.again) {
+	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew && !f.lost || time.Now().Before(f.again) {
 		return true
 	}
 	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, f.subscription(f.o.renew*5/2))
@@ -161,9 +179,9 @@ func (f *subscribed) subscribe() bool {
 		return false
 	}
 	if f.to != f.run.id {
-		f.heard, f.over, f.settle = false, false, settlePace
+		f.heard, f.over, f.settle, f.quiet = false, false, settlePace, time.Now()
 	}
-	f.to, f.renewed = f.run.id, time.Now()
+	f.to, f.renewed, f.lost = f.run.id, time.Now(), false
 	return true
 }
 
@@ -197,6 +215,7 @@ func (f *subscribed) messages() bool {
 			if !f.heard {
 				return f.degrade(fmt.Sprintf("no message has come; workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", f.o.receiver.url, handlers.MaxSubscribers))
 			}
+			f.silent = time.Since(f.quiet) >= f.o.check*4/5 // else it is time to renew
 			return true
 		case <-f.box.wake:
 		}
@@ -237,7 +256,7 @@ func (f *subscribed) next() time.Duration {
 
 // message takes a message. look says that the workflow has to be looked at.
 func (f *subscribed) message(post *handlers.Post) (more, look bool) {
-	f.heard, f.over = true, post.Last
+	f.heard, f.over, f.quiet, f.lost = true, post.Last, time.Now(), false
 	s := post.Data
 	if !f.o.push {
 		if s.Returned != "" {
@@ -274,7 +293,7 @@ func (f *subscribed) degrade(why string) bool {
 			return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
 		}
 		told = true
-		n := &Notice{Kind: Degraded, Since: f.renewed, Reason: bounded("adaptive polling: " + why)}
+		n := &Notice{Kind: Degraded, Since: f.quiet, Reason: bounded("adaptive polling: " + why)}
 		if !f.yield(progress.Event{}, n) {
 			return false
 		}

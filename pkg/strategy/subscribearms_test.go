@@ -1,6 +1,7 @@
 package strategy_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func init() {
 }
 
 // subscribing makes runs that end without a word show sooner than by default.
-var subscribing = strategy.SubscribeOptions{CallOptions: fast, CheckEvery: time.Second}
+var subscribing = strategy.SubscribeOptions{CallOptions: fast, CheckEvery: 2 * time.Second}
 
 func secrets(w *world) webhook.Keys {
 	w.t.Helper()
@@ -47,7 +48,13 @@ func receiver(w *world) *strategy.Receiver {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s.Config.Handler = r
+	s.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if w.away.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		r.ServeHTTP(rw, req)
+	})
 	s.Start()
 	w.t.Cleanup(s.Close)
 	return r
@@ -96,6 +103,50 @@ func TestNoMessageComes(t *testing.T) {
 			w.worker()
 			w.signal(id, "do", command{Count: 2})
 			events = append(events, v.until("the count", counted(2))...)
+			w.signal(id, "do", command{Return: "complete"})
+			events = append(events, v.closed()...)
+			rising(t, events)
+		})
+	}
+}
+
+// A receiver that goes away after its first message is missed at a check: it
+// goes on by polling and says so, and again without once the receiver is back.
+func TestMessagesStop(t *testing.T) {
+	t.Parallel()
+	for _, a := range arms {
+		if a.register == nil {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			o := subscribing
+			o.RenewEvery = 6 * time.Second
+			a.make = func(w *world) strategy.Strategy {
+				if a.name == strategy.Push {
+					return strategy.NewPush(w.theirs, receiver(w), o)
+				}
+				return strategy.NewSignal(w.theirs, receiver(w), o)
+			}
+			w := newWorld(t, a)
+			w.worker()
+			id := w.start("Commanded")
+			v := w.watch(id, progress.Position{})
+			w.signal(id, "do", command{Count: 1})
+			events := v.until("the count", counted(1))
+			w.away.Store(true)
+			w.signal(id, "do", command{Count: 2})
+			events = append(events, v.until("the count", counted(2))...)
+			for n := int64(3); degraded(v) == 0; n++ {
+				// A renewal that comes first begins anew as well.
+				w.signal(id, "do", command{Count: n})
+				events = append(events, v.until("the count", counted(n))...)
+			}
+			w.away.Store(false)
+			_, more := v.notice(strategy.Live)
+			events = append(events, more...)
+			w.signal(id, "do", command{Count: 99})
+			events = append(events, v.until("the count", counted(99))...)
 			w.signal(id, "do", command{Return: "complete"})
 			events = append(events, v.closed()...)
 			rising(t, events)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,8 @@ type world struct {
 	// process.
 	store    *redisstore.Store
 	strategy strategy.Strategy
+	// away has the receiver refuse all messages.
+	away atomic.Bool
 }
 
 func newWorld(t *testing.T, a arm) *world {
