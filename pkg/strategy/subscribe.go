@@ -286,29 +286,29 @@ func (f *subscribed) degrade(why string) bool {
 	if f.failing.IsZero() && f.run.id != f.to {
 		return true // it has continued as new before it took the subscription
 	}
-	told := false
+	var n *Notice
 	of, pace := f.run.id, f.o.degraded
 	if f.failing.IsZero() && f.last.Returned == "" {
 		if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
 			return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
 		}
-		told = true
-		n := &Notice{Kind: Degraded, Since: f.quiet, Reason: bounded("adaptive polling: " + why)}
-		if !f.yield(progress.Event{}, n) {
-			return false
-		}
+		n = &Notice{Kind: Degraded, Since: f.quiet, Reason: bounded("adaptive polling: " + why)}
 	}
 	more := true
-	if !f.poll(&pace, func() bool {
+	done := func() bool {
 		more = f.subscribe()
 		return !more || f.box.full() || f.run.id != of || f.last.Returned != ""
-	}) || !more {
+	}
+	if n == nil {
+		return f.poll(&pace, done) && more
+	}
+	if !f.pollInstead(&pace, n, done) || !more {
 		return false
 	}
-	if !told || !f.box.full() {
-		return true
+	if !f.box.full() || f.told || f.refused.told {
+		return true // it is another run's, or not all is well
 	}
-	return f.yield(progress.Event{}, &Notice{Kind: Live, Since: time.Now(), Reason: "messages come again"})
+	return f.live("messages come again")
 }
 
 // servedWithin is how long a run may wait for a worker until it is said to be

@@ -142,11 +142,8 @@ func (p *longPoll) changes() bool {
 // degrade polls for as long as the run lasts.
 func (p *longPoll) degrade(why *refusal) bool {
 	n := &Notice{Kind: Degraded, Since: time.Now(), Reason: bounded("adaptive polling until the next run: " + why.text)}
-	if !p.yield(progress.Event{}, n) {
-		return false
-	}
 	pace, of := p.l.degraded, p.run.id
-	return p.poll(&pace, func() bool { return p.run.id != of })
+	return p.pollInstead(&pace, n, func() bool { return p.run.id != of })
 }
 
 // errLook says that it is time to look at the run, errGone that the update is

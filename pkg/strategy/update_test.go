@@ -45,15 +45,16 @@ func updateArm(o strategy.UpdateOptions) arm {
 	return arm{name: strategy.Update, make: func(w *world) strategy.Strategy { return strategy.NewUpdate(w.theirs, o) }}
 }
 
-// degraded counts the viewer's notices of that kind: on a busy machine there
-// may be others.
-func degraded(v *viewer) (n int) {
+// degraded counts the viewer's notices of that kind, each once: on a busy
+// machine there may be others, and it comes again behind them.
+func degraded(v *viewer) int {
+	seen := map[*strategy.Notice]bool{}
 	for _, notice := range v.notices {
 		if notice.Kind == strategy.Degraded {
-			n++
+			seen[notice] = true
 		}
 	}
-	return n
+	return len(seen)
 }
 
 // However many wait, on however many nodes, one update is in flight, and the

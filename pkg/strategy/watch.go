@@ -30,6 +30,8 @@ type watch struct {
 	// good is when a worker answered last.
 	good time.Time
 	outage
+	// lesser is the notice that another strategy goes on, while it does.
+	lesser *Notice
 	// refused is the outage of the one call by which changes come: it may be
 	// refused while the others are answered.
 	refused outage
@@ -277,5 +279,19 @@ func (w *watch) ended(o *outage, why string) bool {
 	if !told || w.told || w.refused.told {
 		return true
 	}
-	return w.yield(progress.Event{}, &Notice{Kind: Live, Since: time.Now(), Reason: why})
+	return w.live(why)
+}
+
+// live says that all is well again. What is still done in a lesser way is told
+// behind it, since it takes back everything.
+func (w *watch) live(why string) bool {
+	return w.yield(progress.Event{}, &Notice{Kind: Live, Since: time.Now(), Reason: why}) &&
+		(w.lesser == nil || w.yield(progress.Event{}, w.lesser))
+}
+
+// pollInstead polls until done says so, and has the caller told.
+func (w *watch) pollInstead(p pace, n *Notice, done func() bool) bool {
+	w.lesser = n
+	defer func() { w.lesser = nil }()
+	return w.yield(progress.Event{}, n) && w.poll(p, done)
 }

@@ -45,8 +45,8 @@ func (r *refusal) Unwrap() []error { return []error{ErrRefused, r.error} }
 // Notice tells that a sequence goes on, but not as well as it should.
 type Notice struct{ hub.Notice }
 
-// Live is the kind of a [Notice] that what was stale is not any more, though
-// there may be nothing new.
+// Live is the kind of a [Notice] that what was stale or degraded is not any
+// more, though there may be nothing new.
 const Live hub.Reason = "live"
 
 func (n *Notice) Error() string {

@@ -132,6 +132,7 @@ func (u *upstream) notice(n hub.Notice) {
 	case Live:
 		u.heard, u.failures = time.Now(), 0
 		u.sink.Resolve(u.name, hub.ReasonStale)
+		u.sink.Resolve(u.name, hub.ReasonDegraded)
 		return
 	case hub.ReasonStale:
 		u.source.stats.Stale.Add(1)
