@@ -109,7 +109,7 @@ func translate(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &notice):
-		return &follow.Notice{Notice: hub.Notice{Kind: hub.Reason(notice.Kind), Since: notice.Since, Detail: notice.Reason}}
+		return &follow.Notice{Notice: hub.Notice{Kind: hub.Reason(notice.Kind), Since: notice.Since, Detail: notice.Reason}, Cause: notice.Cause}
 	case errors.Is(err, strategy.ErrNoHandlers), errors.Is(err, progress.ErrInvalid):
 		return follow.Refuse(err)
 	}

@@ -156,7 +156,20 @@ func (c *calls) query(ctx context.Context, id string, r *run) (handlers.State, e
 
 // noAnswer is the error of a call that only a worker can answer.
 func (c *calls) noAnswer(err error) error {
-	return fmt.Errorf("no worker has answered within %v: %w", c.timeout, err)
+	return fmt.Errorf("%w within %v: %w", errNoAnswer, c.timeout, err)
+}
+
+var errNoAnswer = errors.New("no worker has answered")
+
+// publicly says of an error what everybody may know.
+func publicly(err error) string {
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return errNoAnswer.Error()
+	case isLimited(err):
+		return "Temporal has too much to do; it is asked less often"
+	}
+	return "Temporal cannot be asked just now"
 }
 
 // names reports whether the text of a worker's refusal says that there is no

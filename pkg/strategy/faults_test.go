@@ -127,8 +127,8 @@ func TestRateLimited(t *testing.T) {
 		w.signal(id, "do", command{Count: 2})
 		// A long poll that was under way may still bring the change.
 		n, events := v.notice(strategy.Stale)
-		if !strings.Contains(n.Reason, "rate limit") {
-			t.Errorf("the notice is %v", n)
+		if !strings.Contains(n.Error(), "rate limit") || strings.Contains(n.Reason, "rate limit") {
+			t.Errorf("the notice is %v, for viewers %q", n, n.Reason)
 		}
 		calls := 0
 		for _, m := range w.calls.methods() {

@@ -308,7 +308,7 @@ func (f *follow) trouble(err error) bool {
 		return true
 	}
 	f.told = true
-	return f.yield(progress.Event{}, &Notice{Kind: Stale, Since: f.good, Reason: bounded("Redis does not answer: " + err.Error())})
+	return f.yield(progress.Event{}, &Notice{Kind: Stale, Since: f.good, Reason: "Redis does not answer", Cause: err})
 }
 
 // recovered notes that Redis has answered.

@@ -52,8 +52,10 @@ type Notice struct {
 	// Since is when it was last as it should be, of live since when it is
 	// again.
 	Since time.Time
-	// Reason says why, for people.
+	// Reason says why, for viewers: it names no address.
 	Reason string
+	// Cause is what was behind it, for those who run the service; or nil.
+	Cause error
 }
 
 // The kinds of [Notice].
@@ -65,5 +67,9 @@ const (
 )
 
 func (n *Notice) Error() string {
-	return fmt.Sprintf("%s since %s: %s", n.Kind, n.Since.UTC().Format(time.RFC3339), n.Reason)
+	text := fmt.Sprintf("%s since %s: %s", n.Kind, n.Since.UTC().Format(time.RFC3339), n.Reason)
+	if n.Cause != nil {
+		text += ": " + bounded(n.Cause.Error())
+	}
+	return text
 }

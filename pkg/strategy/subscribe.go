@@ -213,7 +213,7 @@ func (f *subscribed) messages() bool {
 			return f.fail(f.ctx.Err())
 		case <-timer.C:
 			if !f.heard {
-				return f.degrade(fmt.Sprintf("no message has come; workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", f.o.receiver.url, handlers.MaxSubscribers))
+				return f.degrade("no message comes from the run", fmt.Errorf("workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", f.o.receiver.url, handlers.MaxSubscribers))
 			}
 			f.silent = time.Since(f.quiet) >= f.o.check*4/5 // else it is time to renew
 			return true
@@ -239,7 +239,7 @@ func (f *subscribed) messages() bool {
 		case look:
 			return true
 		case f.over:
-			return f.degrade("the run has sent as many messages as it may, and will only tell its end")
+			return f.degrade("the run has sent as many messages as it may, and will only tell its end", nil)
 		}
 		timer.Reset(f.next())
 	}
@@ -278,7 +278,7 @@ func (f *subscribed) message(post *handlers.Post) (more, look bool) {
 }
 
 // degrade polls until a message comes, or another run begins.
-func (f *subscribed) degrade(why string) bool {
+func (f *subscribed) degrade(why string, cause error) bool {
 	// First of all: is it the worker that is away?
 	if _, more := f.look(); !more {
 		return false
@@ -292,7 +292,7 @@ func (f *subscribed) degrade(why string) bool {
 		if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
 			return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
 		}
-		n = &Notice{Kind: Degraded, Since: f.quiet, Reason: bounded("adaptive polling: " + why)}
+		n = &Notice{Kind: Degraded, Since: f.quiet, Reason: "adaptive polling: " + why, Cause: cause}
 	}
 	more := true
 	done := func() bool {

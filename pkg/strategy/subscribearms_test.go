@@ -93,8 +93,11 @@ func TestNoMessageComes(t *testing.T) {
 			id := w.start("Commanded")
 			v := w.watch(id, progress.Position{})
 			n, _ := v.notice(strategy.Degraded)
-			if !strings.Contains(n.Reason, "RUNCAST_PUSH_ALLOW") || !strings.Contains(n.Reason, "RUNCAST_CALLBACK_URL") {
+			if !strings.Contains(n.Error(), "RUNCAST_PUSH_ALLOW") || !strings.Contains(n.Error(), "RUNCAST_CALLBACK_URL") {
 				t.Errorf("the notice is %v", n)
+			}
+			if strings.Contains(n.Reason, "127.0.0.1") || strings.Contains(n.Reason, "RUNCAST") {
+				t.Errorf("viewers are told %q", n.Reason)
 			}
 			w.signal(id, "do", command{Count: 1})
 			events := v.until("the count", counted(1))

@@ -141,7 +141,7 @@ func (p *longPoll) changes() bool {
 
 // degrade polls for as long as the run lasts.
 func (p *longPoll) degrade(why *refusal) bool {
-	n := &Notice{Kind: Degraded, Since: time.Now(), Reason: bounded("adaptive polling until the next run: " + why.text)}
+	n := &Notice{Kind: Degraded, Since: time.Now(), Reason: "adaptive polling until the next run, since this one takes no more updates", Cause: why}
 	pace, of := p.l.degraded, p.run.id
 	return p.pollInstead(&pace, n, func() bool { return p.run.id != of })
 }

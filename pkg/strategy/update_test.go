@@ -136,7 +136,7 @@ func TestRunOutOfUpdates(t *testing.T) {
 		w.signal(id, "do", command{Count: n + 1})
 		events = append(events, v.until("the count", counted(n+1))...)
 	}
-	if degraded(v) != 1 || !slices.ContainsFunc(v.notices, func(n *strategy.Notice) bool { return strings.Contains(n.Reason, "3 updates") }) {
+	if degraded(v) != 1 || !slices.ContainsFunc(v.notices, func(n *strategy.Notice) bool { return strings.Contains(n.Error(), "3 updates") }) {
 		t.Errorf("the notices are %v", v.notices)
 	}
 	if accepted, _ := w.updates(id); accepted != 3 {
@@ -184,7 +184,7 @@ func TestServersBudget(t *testing.T) {
 	senders.Wait()
 	v := w.watch(id, progress.Position{})
 	n, _ := v.notice(strategy.Degraded)
-	if !strings.Contains(n.Reason, "2000") {
+	if !strings.Contains(n.Error(), "2000") {
 		t.Errorf("the notice is %v", n)
 	}
 	w.signal(id, "do", command{Count: 1})

@@ -263,7 +263,7 @@ func (w *watch) troubled(o *outage, err error) bool {
 	if o.failing.Before(since) {
 		since = o.failing
 	}
-	return w.yield(progress.Event{}, &Notice{Kind: Stale, Since: since, Reason: bounded(err.Error())})
+	return w.yield(progress.Event{}, &Notice{Kind: Stale, Since: since, Reason: publicly(err), Cause: err})
 }
 
 // recovered notes that a worker has answered.

@@ -43,7 +43,11 @@ type refusal struct{ error }
 func (r *refusal) Unwrap() []error { return []error{ErrRefused, r.error} }
 
 // Notice tells that a sequence goes on, but not as well as it should.
-type Notice struct{ hub.Notice }
+type Notice struct {
+	hub.Notice
+	// Cause is for the log, and no viewer's: it may name addresses. Or nil.
+	Cause error
+}
 
 // Live is the kind of a [Notice] that what was stale or degraded is not any
 // more, though there may be nothing new.

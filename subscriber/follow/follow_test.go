@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -323,6 +324,29 @@ func TestNotice(t *testing.T) {
 		synctest.Wait()
 		if strings.Count(k.all(), "notice") != strings.Count(before, "notice") || k.resolved[hub.ReasonStale] != 3 || k.resolved[hub.ReasonDegraded] != 2 {
 			t.Errorf("passed on %q, resolved %v", k.all(), k.resolved)
+		}
+	})
+}
+
+// What is behind a notice is for the log alone.
+func TestCauseIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		w, k := newWatcher(), &sink{resolved: make(map[hub.Reason]int)}
+		s := follow.New(follow.Options{Watcher: w, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		s.Feed(k)
+		if err := s.Add(t.Context(), topic("w")); err != nil {
+			t.Fatal(err)
+		}
+		w.steps <- step{err: &follow.Notice{
+			Notice: hub.Notice{Kind: hub.ReasonStale, Detail: "not just now"}, Cause: errors.New("dial 10.0.0.7"),
+		}}
+		synctest.Wait()
+		if !strings.Contains(log.String(), "dial 10.0.0.7") || k.all() != "notice stale" {
+			t.Errorf("logged %q, passed on %q", log.String(), k.all())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -77,6 +77,10 @@ func (u *upstream) follow(ctx context.Context) error {
 		case err == nil:
 			u.event(&e)
 		case errors.As(err, &notice):
+			if notice.Cause != nil {
+				u.source.o.Logger.Warn("a workflow is not followed as it should be",
+					"workflow", u.name.Name, "kind", string(notice.Kind), "error", notice.Cause)
+			}
 			u.notice(notice.Notice)
 		default:
 			return err
