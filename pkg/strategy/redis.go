@@ -199,10 +199,10 @@ func (f *follow) read() (again, more bool) {
 	if err != nil {
 		return true, f.trouble(err)
 	}
-	if !f.recovered() {
-		return false, false
-	}
 	if v.Snapshot.Seq == 0 {
+		if !f.recovered() {
+			return false, false
+		}
 		return false, f.nothing()
 	}
 	f.known = true
@@ -213,10 +213,15 @@ func (f *follow) read() (again, more bool) {
 	}
 	switch {
 	case f.at.IsZero():
-		events, err = f.newest(v.Snapshot, events)
+		if events, err = f.newest(v.Snapshot, events); err == nil && len(events) == 0 {
+			err = errNoStream
+		}
 	case len(events) > 0 && events[0].Position() == f.at:
 		events = events[1:]
-		if len(events) == 0 && v.Snapshot.Closed() {
+		switch {
+		case len(events) == 0 && f.at.Seq < head.Seq:
+			err = errNoStream
+		case len(events) == 0 && v.Snapshot.Closed():
 			return false, false // the caller has the end
 		}
 	default:
@@ -231,6 +236,9 @@ func (f *follow) read() (again, more bool) {
 	if err != nil {
 		return true, f.trouble(err)
 	}
+	if !f.recovered() {
+		return false, false
+	}
 	for _, e := range events {
 		if !f.event(e) {
 			return false, false
@@ -238,6 +246,10 @@ func (f *follow) read() (again, more bool) {
 	}
 	return f.at.Seq < head.Seq, true
 }
+
+// errNoStream says that the hash is there, and the stream that it tells of is
+// not, or its end is not: one of them was evicted, or is on its way elsewhere.
+var errNoStream = fmt.Errorf("%w: the stream is not there, though its hash is", progress.ErrUnavailable)
 
 func decoded(raw []progress.RawEvent) ([]progress.Event, error) {
 	events := make([]progress.Event, len(raw))

@@ -1,8 +1,10 @@
 package strategy_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +78,47 @@ func TestRedisGap(t *testing.T) {
 	write(t, store, countEvent(4))
 	v.notice(strategy.Gap)
 	v.until("the count", counted(4))
+}
+
+// A hash whose stream is gone is asked for less and less, and the caller is
+// told; what comes then is followed.
+func TestRedisWithoutTheStream(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	w, store := piped(t, server.URL())
+	write(t, store, countEvent(1))
+	streams, err := store.Client().Do(t.Context(), "SCAN", "0", "COUNT", "1000", "TYPE", "stream").Slice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range streams[1].([]any) {
+		if err := store.Client().Do(t.Context(), "DEL", key).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reads := &readCounter{Store: store}
+	p := strategy.NewRedis(reads, strategy.RedisOptions{CheckEvery: time.Hour})
+	t.Cleanup(func() { p.Close() })
+	w.strategy = p
+	v := w.watch("wf", progress.Position{})
+	v.notice(strategy.Stale)
+	if n := reads.n.Load(); n > 10 {
+		t.Errorf("it has read %d times before it said so", n)
+	}
+	write(t, store, countEvent(2))
+	v.notice(strategy.Live)
+	v.until("the count", counted(2))
+}
+
+// readCounter counts the reads of a store.
+type readCounter struct {
+	strategy.Store
+	n atomic.Int64
+}
+
+func (c *readCounter) Read(ctx context.Context, id string, from int64, limit int) (progress.View, error) {
+	c.n.Add(1)
+	return c.Store.Read(ctx, id, from, limit)
 }
 
 // Redis away is told once, and what was written meanwhile comes.
