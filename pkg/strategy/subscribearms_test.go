@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/runcast/runcast/pkg/delivery"
@@ -153,6 +154,44 @@ func TestMessagesStop(t *testing.T) {
 			w.signal(id, "do", command{Return: "complete"})
 			events = append(events, v.closed()...)
 			rising(t, events)
+		})
+	}
+}
+
+// Who goes says so to the run, which need not find out by what it cannot
+// deliver.
+func TestUnsubscribes(t *testing.T) {
+	t.Parallel()
+	for _, a := range arms {
+		if a.register == nil {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, a)
+			w.worker()
+			id := w.start("Commanded")
+			v := w.watch(id, progress.Position{})
+			w.signal(id, "do", command{Count: 1})
+			v.until("the count", counted(1))
+			v.cancel()
+			for more := true; more; _, more = v.next() {
+			}
+			// The sequence has ended, so the signal was made.
+			var signals []string
+			it := w.client.GetWorkflowHistory(t.Context(), id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+			for it.HasNext() {
+				e, err := it.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s := e.GetWorkflowExecutionSignaledEventAttributes(); s != nil {
+					signals = append(signals, s.GetSignalName())
+				}
+			}
+			if n := len(signals); signals[n-1] != handlers.Unsubscribe {
+				t.Errorf("the signals are %q, want one to unsubscribe at the end", signals)
+			}
 		})
 	}
 }
