@@ -162,10 +162,14 @@ type mailbox struct {
 	newest *handlers.Post
 }
 
-// put takes a message unless a newer one of the same run is there.
+// put takes a message unless a newer one is there, of the same run or of a
+// later one.
 func (b *mailbox) put(post *handlers.Post) {
-	if old := b.newest; old != nil && old.Data.Started == post.Data.Started && old.Data.Version > post.Data.Version {
-		return
+	if old := b.newest; old != nil {
+		o, p := &old.Data, &post.Data
+		if o.Started > p.Started || o.Started == p.Started && o.Version > p.Version {
+			return
+		}
 	}
 	b.newest = post
 	select {

@@ -66,17 +66,22 @@ func TestReceiverIsIdempotent(t *testing.T) {
 			t.Errorf("%+v: %+v", m, post)
 		}
 	}
-	// The newest is what a watcher finds; another run's is newer than any.
+	// The newest is what a watcher finds; a later run's is newer than any.
 	send(t, r, k, "c", postOf(box.id, 1, 9))
 	send(t, r, k, "d", postOf(box.id, 1, 8))
 	if post := box.take(); post == nil || post.Data.Version != 9 {
 		t.Errorf("%+v", post)
 	}
+	send(t, r, k, "f", postOf(box.id, 2, 1))
+	send(t, r, k, "g", postOf(box.id, 1, 10))
+	if post := box.take(); post == nil || post.Data.Started != 2 {
+		t.Errorf("a late message of the run before has replaced the new one's: %+v", post)
+	}
 	box.close()
 	if w := send(t, r, k, "e", postOf(box.id, 1, 10)); w.Code != http.StatusGone {
 		t.Errorf("a watcher who has gone: %d", w.Code)
 	}
-	if s := r.Stats(); s != (ReceiverStats{Taken: 4, Doubles: 2, Strays: 1}) {
+	if s := r.Stats(); s != (ReceiverStats{Taken: 6, Doubles: 2, Strays: 1}) {
 		t.Errorf("%+v", s)
 	}
 }
