@@ -131,7 +131,7 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 		letter.Reason, letter.Attempts = in.Bury, in.Attempts
 		return d.bury(ctx, in, letter, handlers.Undelivered)
 	}
-	failing, until := d.enter(ctx, letter.URL)
+	failures, until := d.enter(ctx, letter.URL)
 	if !until.IsZero() {
 		d.count.paused.Add(1)
 		letter.Reason = "the endpoint has failed too often, or asks for it, and is paused until " + until.UTC().Format(time.RFC3339)
@@ -142,7 +142,7 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 	refused := d.send(ctx, webhook.Message{ID: letter.ID, URL: letter.URL, Body: body})
 	if refused == nil {
 		d.count.pushed.Add(1)
-		if failing {
+		if failures > 0 {
 			d.note(ctx, func(ctx context.Context) error { return d.o.Letters.succeeded(ctx, letter.URL) })
 		}
 		return nil
@@ -153,7 +153,7 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 		asked = 0 // the activity's own retry waits for it
 	}
 	if d.o.Letters != nil && refused != errNoSecret {
-		d.note(ctx, func(ctx context.Context) error { _, err := d.o.Letters.failed(ctx, letter.URL, asked); return err })
+		d.note(ctx, func(ctx context.Context) error { _, err := d.o.Letters.failed(ctx, letter.URL, failures, asked); return err })
 	}
 	if !refused.Final && int(info.Attempt) < in.Attempts && asked == 0 {
 		return temporal.NewApplicationErrorWithOptions(refused.Reason, handlers.Undelivered, temporal.ApplicationErrorOptions{NextRetryDelay: refused.RetryAfter})
@@ -191,15 +191,15 @@ func (d *Deliverer) send(ctx context.Context, m webhook.Message) *webhook.Error 
 }
 
 // enter asks whether the URL is paused. Without Redis none is.
-func (d *Deliverer) enter(ctx context.Context, url string) (failing bool, until time.Time) {
+func (d *Deliverer) enter(ctx context.Context, url string) (failures int64, until time.Time) {
 	if d.o.Letters == nil {
-		return false, time.Time{}
+		return 0, time.Time{}
 	}
 	d.note(ctx, func(ctx context.Context) (err error) {
-		failing, until, err = d.o.Letters.enter(ctx, url)
+		failures, until, err = d.o.Letters.enter(ctx, url)
 		return err
 	})
-	return failing, until
+	return failures, until
 }
 
 // note asks or tells Redis something that a push can do without.

@@ -50,40 +50,56 @@ end
 return {f, 0}`)
 
 // enter asks whether something may be sent to a URL now: until is zero if so.
-// failing says that the last attempt failed.
-func (l *Letters) enter(ctx context.Context, url string) (failing bool, until time.Time, err error) {
+// failures is how many attempts in a row have failed, which [Letters.failed]
+// is to be told.
+func (l *Letters) enter(ctx context.Context, url string) (failures int64, until time.Time, err error) {
 	answer, err := enterScript.Run(ctx, l.client, []string{l.endpoint(url)}, l.now().UnixMilli(), probeFor.Milliseconds(), PauseAfter).Int64Slice()
 	if err != nil {
-		return false, time.Time{}, wrap("ask for an endpoint", err)
+		return 0, time.Time{}, wrap("ask for an endpoint", err)
 	}
 	if answer[1] > 0 {
 		until = time.UnixMilli(answer[1])
 	}
-	return answer[0] > 0, until, nil
+	return answer[0], until, nil
 }
 
 var failScript = redis.NewScript(`
 -- KEYS: endpoint. ARGV: now, failures that pause, pause, longest pause, asked
--- for, remembered for (all ms), URL. Returns until when it is paused; 0: it is
--- not.
-local f = redis.call('HINCRBY', KEYS[1], 'failures', 1)
+-- for, remembered for (all ms), URL, failures when the attempt began; -1: it
+-- did not ask. Returns until when it is paused; 0: it is not.
+local f = tonumber(redis.call('HGET', KEYS[1], 'failures')) or 0
+local until_ms = tonumber(redis.call('HGET', KEYS[1], 'paused_until')) or 0
 local pause = tonumber(ARGV[5])
-if f >= tonumber(ARGV[2]) then
-	pause = math.max(pause, math.min(ARGV[3] * 2 ^ math.min(f - ARGV[2], 30), tonumber(ARGV[4])))
+-- Many attempts may be under way when the pause begins, and fail for the same
+-- reason. Of an endpoint that has failed so often only the probe tells more.
+local probe = f >= tonumber(ARGV[2]) and f == tonumber(ARGV[8])
+if probe or f < tonumber(ARGV[2]) and until_ms <= tonumber(ARGV[1]) then
+	f = redis.call('HINCRBY', KEYS[1], 'failures', 1)
+	if f >= tonumber(ARGV[2]) then
+		pause = math.max(pause, math.min(ARGV[3] * 2 ^ math.min(f - ARGV[2], 30), tonumber(ARGV[4])))
+	end
+elseif pause == 0 then
+	return until_ms
 end
 redis.call('HSET', KEYS[1], 'url', ARGV[7])
-local until_ms = 0
 if pause > 0 then
-	until_ms = ARGV[1] + pause
+	-- The probe's own time ends with it; any other pause is not cut short.
+	until_ms = probe and ARGV[1] + pause or math.max(until_ms, ARGV[1] + pause)
 	redis.call('HSET', KEYS[1], 'paused_until', string.format('%.0f', until_ms))
 end
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[6] + pause))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[6] + math.max(until_ms - ARGV[1], 0)))
 return until_ms`)
 
-// failed notes a failure, and that the receiver asks to be left alone so long.
-func (l *Letters) failed(ctx context.Context, url string, asked time.Duration) (until time.Time, err error) {
+// unasked is in the place of the failures that enter returns, for an attempt
+// that is made in any case.
+const unasked = -1
+
+// failed notes that an attempt has failed, and that the receiver asks to be
+// left alone so long. What began before a pause does not make it longer; the
+// attempt after it does.
+func (l *Letters) failed(ctx context.Context, url string, entered int64, asked time.Duration) (until time.Time, err error) {
 	ms, err := failScript.Run(ctx, l.client, []string{l.endpoint(url)},
-		l.now().UnixMilli(), PauseAfter, l.o.Pause.Milliseconds(), maxPause.Milliseconds(), asked.Milliseconds(), endpointFor.Milliseconds(), url).Int64()
+		l.now().UnixMilli(), PauseAfter, l.o.Pause.Milliseconds(), maxPause.Milliseconds(), asked.Milliseconds(), endpointFor.Milliseconds(), url, entered).Int64()
 	if err != nil {
 		return time.Time{}, wrap("note that an endpoint fails", err)
 	}
