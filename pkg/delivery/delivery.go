@@ -149,11 +149,11 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 	}
 	patience := time.Duration(in.PatienceMS) * time.Millisecond
 	asked := refused.RetryAfter
-	if asked <= patience {
-		asked = 0 // the activity's own retry waits for it
+	if asked <= patience || refused.Final {
+		asked = 0 // the activity's own retry waits for it, or nobody does
 	}
-	if d.o.Letters != nil && refused != errNoSecret {
-		d.note(ctx, func(ctx context.Context) error { _, err := d.o.Letters.failed(ctx, letter.URL, failures, asked); return err })
+	if d.o.Letters != nil {
+		d.note(ctx, func(ctx context.Context) error { return d.o.Letters.refused(ctx, letter.URL, failures, asked, refused) })
 	}
 	if !refused.Final && int(info.Attempt) < in.Attempts && asked == 0 {
 		return temporal.NewApplicationErrorWithOptions(refused.Reason, handlers.Undelivered, temporal.ApplicationErrorOptions{NextRetryDelay: refused.RetryAfter})

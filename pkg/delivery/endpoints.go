@@ -109,6 +109,20 @@ func (l *Letters) failed(ctx context.Context, url string, entered int64, asked t
 	return until, nil
 }
 
+// refused notes that an attempt was in vain. What is wrong with the message, or
+// with where it goes, says nothing against the endpoint: one that answers so is
+// there, and ends a row of failures.
+func (l *Letters) refused(ctx context.Context, url string, entered int64, asked time.Duration, why *webhook.Error) error {
+	switch {
+	case !why.Final:
+		_, err := l.failed(ctx, url, entered, asked)
+		return err
+	case why.Status != 0 && entered != 0:
+		return l.succeeded(ctx, url)
+	}
+	return nil
+}
+
 // succeeded forgets the failures.
 func (l *Letters) succeeded(ctx context.Context, url string) error {
 	return wrap("note that an endpoint is well", l.client.Del(ctx, l.endpoint(url)).Err())

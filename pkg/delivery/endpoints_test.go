@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runcast/runcast/pkg/webhook"
 )
 
 func TestPauses(t *testing.T) {
@@ -113,4 +115,45 @@ func TestFailuresAtOncePauseOnce(t *testing.T) {
 			t.Errorf("%d failures, paused for %v: %v", failures, until.Sub(at), err)
 		}
 	})
+}
+
+// What is wrong with a message does not pause its endpoint, and an answer that
+// says so ends a row of failures.
+func TestWhatCountsAgainstAnEndpoint(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		why  webhook.Error
+		want int64
+	}{
+		{"no answer", webhook.Error{}, PauseAfter},
+		{"too much to do", webhook.Error{Status: 503}, PauseAfter},
+		{"gone", webhook.Error{Status: 410, Final: true}, 0},
+		{"not found", webhook.Error{Status: 404, Final: true}, 0},
+		{"a redirect", webhook.Error{Status: 307, Final: true}, 0},
+		{"a forbidden address, or too large a body", webhook.Error{Final: true}, PauseAfter - 1},
+		{"no secret", *errNoSecret, PauseAfter - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+				l := letters(t, c, LetterOptions{})
+				const url = "http://x.example/"
+				for n := range int64(PauseAfter - 1) {
+					if _, err := l.failed(t.Context(), url, n, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				failures, _, err := l.enter(t.Context(), url)
+				if err == nil {
+					err = l.refused(t.Context(), url, failures, 0, &tt.why)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				failures, until, err := l.enter(t.Context(), url)
+				if err != nil || failures != tt.want || until.IsZero() != (tt.want < PauseAfter) {
+					t.Errorf("%d failures, paused until %v: %v", failures, until, err)
+				}
+			})
+		})
+	}
 }

@@ -63,8 +63,7 @@ func (l *Letters) Replay(ctx context.Context, s *webhook.Sender, id string) erro
 		reason := err.Error()
 		err2 := failedScript.Run(ctx, l.client, []string{l.letter(id), l.claim(id)}, token, reason, stamp(l.now())).Err()
 		if refused := (*webhook.Error)(nil); errors.As(err, &refused) {
-			_, err3 := l.failed(ctx, letter.URL, unasked, refused.RetryAfter)
-			err2 = errors.Join(err2, err3)
+			err2 = errors.Join(err2, l.refused(ctx, letter.URL, unasked, refused.RetryAfter, refused))
 		}
 		return errors.Join(err, wrap("keep a dead letter", err2))
 	}
