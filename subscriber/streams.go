@@ -32,7 +32,8 @@ type StreamOptions struct {
 	Sparse bool
 	// Refused returns why the source cannot follow a workflow, or nil. It is
 	// asked before a stream opens: an error that wraps [progress.ErrNotFound]
-	// is answered 404, any other 409. Nil refuses none.
+	// is answered 404, one that wraps [hub.ErrFull] 503, any other 409. Nil
+	// refuses none.
 	Refused func(id string) error
 	// Parameters are those that a request may have beside the streams' own.
 	Parameters []string
@@ -112,10 +113,15 @@ func (s *Streams) admit(w http.ResponseWriter) *hub.Place {
 	if errors.Is(err, hub.ErrFull) {
 		reason, detail = "viewers", "This node has as many viewers as it takes; try again later or on another one."
 	}
+	s.later(w, reason, detail)
+	return nil
+}
+
+// later refuses a stream for now.
+func (s *Streams) later(w http.ResponseWriter, reason, detail string) {
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(1+2*int(s.o.Config.Drain.Seconds()))))
 	problem.Write(w, problem.Problem{Status: http.StatusServiceUnavailable, Detail: detail})
-	return nil
 }
 
 // opening is a stream that is about to be answered.
@@ -161,6 +167,10 @@ func (s *Streams) begin(w http.ResponseWriter, r *http.Request) *opening {
 	}
 	if err := s.open(r.Context(), o); err != nil {
 		o.release()
+		if errors.Is(err, hub.ErrFull) {
+			s.later(w, "upstreams", "This node follows as many workflows in this way as it may; try again later, on another node, or by another strategy.")
+			return nil
+		}
 		s.metrics.refused.WithLabelValues("workflow").Inc()
 		if errors.Is(err, progress.ErrNotFound) {
 			s.fail(w, r, err)

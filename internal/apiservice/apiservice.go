@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 	_ "time/tzdata" // reminders have time zones; an image may have none
@@ -26,6 +27,7 @@ import (
 	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/reporter"
 	"github.com/runcast/runcast/pkg/twiliohook"
+	"github.com/runcast/runcast/subscriber/follow"
 	"github.com/runcast/runcast/workflows"
 )
 
@@ -51,6 +53,7 @@ type Config struct {
 	Push           settings.Push     `embed:""`
 	Strategy       string            `name:"strategy" from:"RUNCAST_STRATEGY" placeholder:"RULES" help:"How those who ask for auto follow a workflow: a strategy, rules by workflow type such as 'ProgressiveWorkflow: {redis: 90, update: 10}', or a file with such rules. Empty: redis."`
 	MaxViewers     int               `name:"max-viewers" from:"RUNCAST_MAX_VIEWERS" default:"10000" help:"Most open streams of each strategy at a time; beyond that a request is answered 503 at once."`
+	MaxUpstreams   int               `name:"max-upstreams" from:"RUNCAST_MAX_UPSTREAMS" default:"${max_upstreams}" help:"Most workflows that each strategy but redis follows at a time, each with calls to Temporal; beyond that a request is answered 503 at once."`
 	Drain          time.Duration     `name:"drain" from:"RUNCAST_DRAIN" default:"5s" help:"How long viewers are spread over when they reconnect after this node stops."`
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
@@ -59,7 +62,9 @@ type Config struct {
 
 // Vars are the defaults that are spelled elsewhere.
 func (*Config) Vars() map[string]string {
-	return map[string]string{"task_queue": workflows.TaskQueue, "reply_wait": httpapi.DefaultWait.String()}
+	return map[string]string{
+		"task_queue": workflows.TaskQueue, "reply_wait": httpapi.DefaultWait.String(), "max_upstreams": strconv.Itoa(follow.DefaultMax),
+	}
 }
 
 // Validate reports settings that cannot be, or contradict each other.
@@ -69,6 +74,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxViewers < 0 {
 		return fmt.Errorf("--max-viewers (RUNCAST_MAX_VIEWERS): %d is negative", c.MaxViewers)
+	}
+	if c.MaxUpstreams < 1 {
+		return fmt.Errorf("--max-upstreams (RUNCAST_MAX_UPSTREAMS): %d is not above 0; leave it out for %d", c.MaxUpstreams, follow.DefaultMax)
 	}
 	if c.Drain < 0 {
 		return fmt.Errorf("--drain (RUNCAST_DRAIN): %s is negative", c.Drain)

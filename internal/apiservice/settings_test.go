@@ -52,6 +52,8 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_STRATEGY=telepathy", []string{"--strategy", "RUNCAST_STRATEGY", "telepathy", "redis"}},
 		{"RUNCAST_STRATEGY={NoWorkflow:redis}", []string{"RUNCAST_STRATEGY", "line 1", "NoWorkflow"}},
 		{"RUNCAST_MAX_VIEWERS=-1", []string{"--max-viewers", "RUNCAST_MAX_VIEWERS"}},
+		{"RUNCAST_MAX_UPSTREAMS=0", []string{"--max-upstreams", "RUNCAST_MAX_UPSTREAMS", "1000"}},
+		{"RUNCAST_MAX_UPSTREAMS=-1", []string{"RUNCAST_MAX_UPSTREAMS"}},
 		{"RUNCAST_DRAIN=-1s", []string{"--drain", "RUNCAST_DRAIN"}},
 		{"RUNCAST_REPLY_WAIT=15s", []string{"RUNCAST_REPLY_WAIT", "14s"}},
 		{"RUNCAST_PUSH_SECRETS=hunter2", []string{"RUNCAST_PUSH_SECRETS", "openssl"}},

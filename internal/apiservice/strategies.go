@@ -62,7 +62,7 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 		Config: subscriber.Config{
 			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait,
 		},
-		Registerer: registry, Logger: logger,
+		MaxUpstreams: c.MaxUpstreams, Registerer: registry, Logger: logger,
 	})
 }
 

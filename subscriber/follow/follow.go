@@ -67,12 +67,22 @@ type Sink interface {
 // Options of a source.
 type Options struct {
 	Watcher Watcher
+	// Max bounds how many workflows are followed at a time; [DefaultMax]. Who
+	// asks for another one is refused with an error that wraps [hub.ErrFull].
+	Max int
 	// Again is how long until a workflow that has ended, or cannot be
 	// followed, is asked for again, should somebody still wait; 2 s.
 	Again time.Duration
 	// Logger is told of failures; nil is nobody.
 	Logger *slog.Logger
 }
+
+// DefaultMax is how many workflows are followed at a time unless told
+// otherwise: each may cost its server several calls a second.
+const DefaultMax = 1000
+
+// errFull refuses a workflow beyond [Options.Max].
+var errFull = fmt.Errorf("as many workflows are followed as may be: %w", hub.ErrFull)
 
 // Stats are counters; they only rise, but for Upstreams.
 type Stats struct {
@@ -87,7 +97,8 @@ type Stats struct {
 }
 
 // Source is a sparse source of a hub; see [hub.Options]. Between Feed and
-// Close it has a goroutine for each workflow that was added.
+// Close it has a goroutine for each workflow that was added; one beyond the
+// bound only waits for a place.
 type Source struct {
 	o     Options
 	stats Stats
@@ -95,12 +106,17 @@ type Source struct {
 	mu        sync.Mutex
 	sink      Sink // nil until Feed, and after Close
 	upstreams map[string]*upstream
+	// placed is how many of them follow, or have a place to.
+	placed int
 }
 
 // New returns a source that feeds nobody yet.
 func New(o Options) *Source {
 	if o.Again == 0 {
 		o.Again = 2 * time.Second
+	}
+	if o.Max == 0 {
+		o.Max = DefaultMax
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -158,7 +174,6 @@ func (s *Source) Add(_ context.Context, name progress.Topic) error {
 		done: make(chan struct{}), told: make(chan struct{}), heard: time.Now(),
 	}
 	s.upstreams[name.Name] = u
-	s.stats.Upstreams.Add(1)
 	go u.run(ctx)
 	return nil
 }
@@ -178,8 +193,27 @@ func (s *Source) Remove(name progress.Topic) {
 	defer s.mu.Unlock()
 	if s.upstreams[name.Name] == u {
 		delete(s.upstreams, name.Name)
-		s.stats.Upstreams.Add(-1)
 	}
+}
+
+// place takes a place for one workflow, which it keeps until leave, also while
+// it is not followed for a moment. It reports whether there was one.
+func (s *Source) place() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.placed >= s.o.Max {
+		return false
+	}
+	s.placed++
+	s.stats.Upstreams.Add(1)
+	return true
+}
+
+func (s *Source) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.placed--
+	s.stats.Upstreams.Add(-1)
 }
 
 // Read implements [hub.Source]. It waits until something is known of the

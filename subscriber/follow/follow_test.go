@@ -371,3 +371,51 @@ func TestEnd(t *testing.T) {
 		}
 	})
 }
+
+// A workflow beyond the bound is not followed, which is known at once, until
+// another one makes room.
+func TestMostUpstreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, k := newWatcher(), &sink{resolved: make(map[hub.Reason]int)}
+		s := follow.New(follow.Options{Watcher: w, Max: 2})
+		s.Feed(k)
+		for i := range 10 {
+			if err := s.Add(t.Context(), topic(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // the first two take the places
+		}
+		if begun, open := w.saw(); len(begun) != 2 || open != 2 || s.Stats().Upstreams.Load() != 2 {
+			t.Errorf("begun %q, %d open, %d counted", begun, open, s.Stats().Upstreams.Load())
+		}
+		for i := range 10 {
+			refused := s.Refused(fmt.Sprint(i))
+			if i < 2 && refused != nil || i >= 2 && !errors.Is(refused, hub.ErrFull) {
+				t.Errorf("%d is refused: %v", i, refused)
+			}
+		}
+		if v, err := s.Read(t.Context(), "9", 1, 1); err != nil || v.Snapshot.Seq != 0 {
+			t.Errorf("Read: %+v, %v", v, err)
+		}
+		for i := 1; i < 9; i++ {
+			s.Remove(topic(fmt.Sprint(i)))
+		}
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		if begun, open := w.saw(); len(begun) != 3 || begun[2] != "9 0-0" || open != 2 {
+			t.Errorf("begun %q, %d open", begun, open)
+		}
+		w.steps <- version(1000, 1)
+		w.steps <- version(1000, 1)
+		synctest.Wait()
+		if err := s.Refused("9"); err != nil {
+			t.Errorf("it is refused with a place: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := s.Stats().Upstreams.Load(); n != 0 {
+			t.Errorf("%d are counted after the end", n)
+		}
+	})
+}

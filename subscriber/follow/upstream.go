@@ -33,6 +33,8 @@ type upstream struct {
 	failures int
 	// refusals counts those in a row: asking may cost the workflow something.
 	refusals int
+	// placed says that it has one of the source's places. Only run uses it.
+	placed bool
 
 	mu   sync.Mutex
 	snap progress.Snapshot
@@ -54,6 +56,11 @@ const maxAgain = time.Minute
 
 func (u *upstream) run(ctx context.Context) {
 	defer close(u.done)
+	defer func() {
+		if u.placed {
+			u.source.leave()
+		}
+	}()
 	for {
 		err := u.follow(ctx)
 		if ctx.Err() != nil {
@@ -69,6 +76,11 @@ func (u *upstream) run(ctx context.Context) {
 
 // follow follows one sequence to its end and returns its error.
 func (u *upstream) follow(ctx context.Context) error {
+	if !u.placed {
+		if u.placed = u.source.place(); !u.placed {
+			return errFull
+		}
+	}
 	stats := u.source.Stats()
 	stats.Begun.Add(1)
 	for e, err := range u.source.o.Watcher.Watch(ctx, u.name.Name, u.after()) {
@@ -157,13 +169,17 @@ func (u *upstream) tell() { u.tellOnce.Do(func() { close(u.told) }) }
 // one.
 func (u *upstream) ended(err error) time.Duration {
 	o, stats := &u.source.o, u.source.Stats()
-	final := errors.Is(err, progress.ErrNotFound) || errors.Is(err, ErrRefused)
+	full := errors.Is(err, errFull)
+	final := full || errors.Is(err, progress.ErrNotFound) || errors.Is(err, ErrRefused)
 	u.mu.Lock()
 	u.err, u.final = err, final && u.snap.Seq == 0
 	final = u.final
 	u.mu.Unlock()
 	switch {
 	case err == nil:
+		return o.Again
+	case full:
+		u.tell()
 		return o.Again
 	case final:
 		stats.Refused.Add(1)

@@ -56,6 +56,9 @@ type Options struct {
 	TypeOf func(ctx context.Context, id string) (string, error)
 	// Config are the bounds of each way's streams.
 	Config subscriber.Config
+	// MaxUpstreams bounds how many workflows each way with a watcher follows
+	// at a time; [follow.DefaultMax].
+	MaxUpstreams int
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
@@ -128,7 +131,7 @@ func (s *Service) serve(one Way) (*way, error) {
 		if logger != nil {
 			logger = logger.With("strategy", one.Name)
 		}
-		source := follow.New(follow.Options{Watcher: one.Watcher, Logger: logger})
+		source := follow.New(follow.Options{Watcher: one.Watcher, Max: s.o.MaxUpstreams, Logger: logger})
 		so.Source, so.Sparse, so.Refused, w.close = source, true, source.Refused, source.Close
 		w.feed = func() { source.Feed(w.streams.Hub()) }
 		err = registerUpstream(s.o.Registerer, one.Name, source.Stats())
