@@ -52,6 +52,8 @@ func TestBadSettings(t *testing.T) {
 		{"RUNCAST_STRATEGY=telepathy", []string{"--strategy", "RUNCAST_STRATEGY", "telepathy", "redis"}},
 		{"RUNCAST_STRATEGY={NoWorkflow:redis}", []string{"RUNCAST_STRATEGY", "line 1", "NoWorkflow"}},
 		{"RUNCAST_MAX_VIEWERS=-1", []string{"--max-viewers", "RUNCAST_MAX_VIEWERS"}},
+		{"RUNCAST_STRATEGY=push", []string{"RUNCAST_STRATEGY", "push", "set RUNCAST_PUSH_SECRETS"}},
+		{"RUNCAST_STRATEGY={\"default\":{\"redis\":50,\"signal\":50}}", []string{"signal", "set RUNCAST_PUSH_SECRETS"}},
 		{"RUNCAST_MAX_UPSTREAMS=0", []string{"--max-upstreams", "RUNCAST_MAX_UPSTREAMS", "1000"}},
 		{"RUNCAST_MAX_UPSTREAMS=-1", []string{"RUNCAST_MAX_UPSTREAMS"}},
 		{"RUNCAST_DRAIN=-1s", []string{"--drain", "RUNCAST_DRAIN"}},

@@ -50,15 +50,22 @@ var about = map[string]string{
 	strategy.Redis:    "Reads what workers wrote to Redis: every event in order, resumed without loss, at no cost to Temporal.",
 }
 
+// noSecrets is why runs can tell this service nothing.
+const noSecrets = "what runs send cannot be verified without a secret; set RUNCAST_PUSH_SECRETS on API and workers"
+
 // strategies returns the service that serves all ways to follow a workflow.
 func (c *Config) strategies(temporal client.Client, o client.Options, receiver *strategy.Receiver, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
 	ways, names := ways(followers(temporal, o, receiver))
-	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Types()})
+	missing := make(map[string]string)
+	if receiver == nil {
+		missing[strategy.Signal], missing[strategy.Push] = noSecrets, noSecrets
+	}
+	rules, err := choice.Load(c.Strategy, choice.Known{Strategies: names, Types: workflows.Types(), Missing: missing})
 	if err != nil {
 		return nil, fmt.Errorf("--strategy (RUNCAST_STRATEGY): %w", err)
 	}
 	return strategies.New(strategies.Options{
-		Ways: ways, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
+		Ways: ways, Missing: missing, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
 		Config: subscriber.Config{
 			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait,
 		},

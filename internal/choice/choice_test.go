@@ -68,10 +68,14 @@ func TestLoadErrors(t *testing.T) {
 		{"? [A]\n: redis", []string{"line 1", "plain text"}},
 		{"A: redis\n---\nB: poll", []string{"more than one document"}},
 		{"A: redis: poll", []string{"no YAML"}},
+		{"signal", []string{"signal cannot be used", "set KEY"}},
+		{"A: {redis: 50, signal: 50}", []string{"line 1, A", "signal cannot be used", "set KEY"}},
 		{"A: x\nB: y", []string{`"x"`, `"y"`}},
 		{big, []string{"at most"}},
 		{filepath.Join(t.TempDir(), "none.yaml"), []string{"no such file"}},
 	} {
+		known := known
+		known.Missing = map[string]string{"signal": "there is no key; set KEY"}
 		_, err := Load(tt.setting, known)
 		if err == nil {
 			t.Errorf("%q was taken", tt.setting)

@@ -16,6 +16,9 @@ import (
 // Known are the names that rules may use.
 type Known struct {
 	Strategies, Types []string
+	// Missing are strategies that cannot be used as things are, with what
+	// would help.
+	Missing map[string]string
 }
 
 // Default is the key of the rule for all types that have none of their own.
@@ -35,6 +38,8 @@ func Load(setting string, known Known) (*Rules, error) {
 		return Fixed(setting), nil
 	case strings.Contains(setting, ":"):
 		return Parse(setting, known)
+	case known.Missing[setting] != "":
+		return nil, fmt.Errorf("the strategy %s cannot be used: %s", setting, known.Missing[setting])
 	}
 	f, err := os.Open(setting)
 	if err != nil {
@@ -163,6 +168,10 @@ func (p *parser) rule(key string, n *yaml.Node) rule {
 func (p *parser) strategy(key string, at *yaml.Node, name string) bool {
 	if slices.Contains(p.known.Strategies, name) {
 		return true
+	}
+	if why := p.known.Missing[name]; why != "" {
+		p.fail(at, key, "the strategy %s cannot be used: %s", name, why)
+		return false
 	}
 	p.fail(at, key, "there is no strategy %q; use %s", clip(name), strings.Join(p.known.Strategies, ", "))
 	return false

@@ -46,6 +46,8 @@ type Way struct {
 type Options struct {
 	// Ways are served in this order.
 	Ways []Way
+	// Missing are ways that are not served as things are, with what would help.
+	Missing map[string]string
 	// Store is for the ways without a watcher. The service does not close it.
 	Store *redisstore.Store
 	// Rules choose among the ways, by the workflow's type.
@@ -220,10 +222,13 @@ func (s *Service) stream(serve func(*subscriber.Streams, http.ResponseWriter, *h
 	return func(w http.ResponseWriter, r *http.Request) {
 		name := chi.URLParam(r, "strategy")
 		if name != Auto && s.ways[name] == nil {
+			detail := fmt.Sprintf("There is no strategy %q; use %s.", clip(name), strings.Join(s.names, ", "))
+			if why := s.o.Missing[name]; why != "" {
+				detail = fmt.Sprintf("The strategy %q is not served here: %s. Or use %s.", name, why, strings.Join(s.names, ", "))
+			}
 			problem.Write(w, problem.Problem{
-				Status: http.StatusNotFound,
-				Detail: fmt.Sprintf("There is no strategy %q; use %s.", clip(name), strings.Join(s.names, ", ")),
-				Extra:  map[string]any{"strategies": slices.Clone(s.names)},
+				Status: http.StatusNotFound, Detail: detail,
+				Extra: map[string]any{"strategies": slices.Clone(s.names)},
 			})
 			return
 		}

@@ -48,3 +48,14 @@ func TestMostUpstreams(t *testing.T) {
 		t.Errorf("the metrics lack %s", want)
 	}
 }
+
+// One that needs what is not there says what.
+func TestMissing(t *testing.T) {
+	s := start(t, "", func(o *strategies.Options) { o.Missing = map[string]string{"push": "there is no key; set KEY"} })
+	for name, want := range map[string]string{"push": "there is no key; set KEY. Or use poll", "pull": "There is no strategy"} {
+		res := s.get(t, "/"+name+"/workflows/w/stream")
+		if text := body(t, res); res.StatusCode != http.StatusNotFound || !strings.Contains(text, want) || !strings.Contains(text, `"strategies":["poll"`) {
+			t.Errorf("%s: %s", res.Status, text)
+		}
+	}
+}
