@@ -54,6 +54,7 @@ type follower struct {
 	run      string // "" follows the newest chain
 	position string // to go on from; "" begins with a snapshot
 	strategy string // in which to follow; "" is the subscriber's own way
+	viewer   string // who follows, to whom auto gives one strategy each time
 	// note tells a person what happens to the connection.
 	note func(format string, args ...any)
 
@@ -165,6 +166,9 @@ func (f *follower) open(ctx context.Context) (*http.Response, error) {
 	}
 	at := []string{"v1", "workflows"}
 	if f.strategy != "" {
+		if f.strategy == "auto" {
+			query.Set("viewer", f.viewer)
+		}
 		at = []string{"v1", "strategies", url.PathEscape(f.strategy), "workflows"}
 	}
 	res, err := f.get(ctx, "text/event-stream", query, at, "stream")

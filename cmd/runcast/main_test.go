@@ -244,6 +244,36 @@ func TestWatchByStrategy(t *testing.T) {
 	}
 }
 
+// Auto would give another strategy to a viewer that it does not know again, and
+// positions of one are none of another.
+func TestWatchByAutoIsOneViewer(t *testing.T) {
+	at := progress.Position{Epoch: 1700000000000, Seq: 4}
+	snap := sse("snapshot", at, progress.Snapshot{WorkflowID: "w", Epoch: at.Epoch, Seq: at.Seq, Status: progress.StatusRunning})
+	seen := make(map[string]bool)
+	for range 2 {
+		story, api := serve(t, sends(snap), sends(snap), answers(http.StatusNoContent, ""), answers(200, `{"status":"completed","type":"T"}`))
+		if code, _, errs := invoke(t, 0, "watch", "--strategy", "auto", "--api-url", api, "w"); code != 0 {
+			t.Fatalf("exit code %d, %s", code, errs)
+		}
+		streams := story.requests()[:3]
+		viewers := make(map[string]bool)
+		for _, asked := range streams {
+			u, err := url.Parse(asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			viewers[u.Query().Get("viewer")] = true
+			seen[u.Query().Get("viewer")] = true
+		}
+		if len(viewers) != 1 || viewers[""] {
+			t.Errorf("the viewers of %q", streams)
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("two who watch are %d viewers", len(seen))
+	}
+}
+
 func TestWatchUsage(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()

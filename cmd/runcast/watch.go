@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,6 +81,7 @@ func (c *watchCommand) follow(ctx context.Context, std streams) error {
 		run:      c.RunID,
 		position: c.After,
 		strategy: c.Strategy,
+		viewer:   rand.Text(),
 		note:     func(format string, args ...any) { show.note(std.err, fmt.Sprintf(format, args...)) },
 	}
 	if c.Strategy != "" {
