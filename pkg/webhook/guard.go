@@ -20,7 +20,7 @@ type Allow struct {
 	// places are addresses with one port each.
 	places []netip.AddrPort
 	// names are hosts with a port, in lower case: whatever address they have,
-	// but for link-local ones, where clouds keep their metadata.
+	// but for those where clouds keep their metadata.
 	names map[string]bool
 }
 
@@ -52,10 +52,11 @@ func ParseAllow(entries ...string) (Allow, error) {
 	return a, nil
 }
 
-// linkLocal is where clouds keep their metadata; the last is one of them that
-// is not.
+// linkLocal is where clouds keep their metadata; those from the third on are
+// places of some that are not link-local.
 var linkLocal = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
+	netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("192.0.0.192/32"),
 }
 
 // guard decides at dial time, by the address that a name turned out to have: a
