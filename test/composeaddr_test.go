@@ -34,6 +34,7 @@ var means = map[string]struct {
 	"TEMPORAL_ADDRESS":        {"temporal", temporalPort, true},
 	"REDIS_URL":               {"redis", redisPort, true},
 	"RUNCAST_API_URL":         {"api", "8081", false},
+	"RUNCAST_CALLBACK_URL":    {"api", "8081", true}, // workers call it
 	"RUNCAST_SUBSCRIBER_URL":  {"subscriber", "8080", false},
 	"RUNCAST_ALLOWED_ORIGINS": {"subscriber", "8080", false},
 	"RUNCAST_TEMPORAL_UI_URL": {"temporal", temporalUI, false},
@@ -69,6 +70,8 @@ func addressProblems(project *types.Project, service, variable, value string) (p
 			complain("%v", err)
 		case want.inside && (host != want.service || port != want.port):
 			complain("want %s:%s", want.service, want.port)
+		case want.inside && service == want.service:
+			// its own address, as others reach it
 		case want.inside:
 			depends, ok := project.Services[service].DependsOn[want.service]
 			if !ok || depends.Condition != types.ServiceConditionHealthy || !depends.Required {
