@@ -174,6 +174,9 @@ func TestUnsubscribes(t *testing.T) {
 			v := w.watch(id, progress.Position{})
 			w.signal(id, "do", command{Count: 1})
 			v.until("the count", counted(1))
+			// Only a subscriber learns of another one so soon.
+			w.signal(id, "do", command{Count: 2})
+			v.until("the count", counted(2))
 			v.cancel()
 			for more := true; more; _, more = v.next() {
 			}
