@@ -283,24 +283,21 @@ func (f *subscribed) degrade(why string, cause error) bool {
 	if _, more := f.look(); !more {
 		return false
 	}
-	if f.failing.IsZero() && f.run.id != f.to {
+	if f.run.id != f.to {
 		return true // it has continued as new before it took the subscription
 	}
-	var n *Notice
-	of, pace := f.run.id, f.o.degraded
-	if f.failing.IsZero() && f.last.Returned == "" {
-		if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
-			return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
-		}
-		n = &Notice{Kind: Degraded, Since: f.quiet, Reason: "adaptive polling: " + why, Cause: cause}
+	if !f.failing.IsZero() || f.last.Returned != "" {
+		return true // it is; or there is no more to come
 	}
+	if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
+		return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
+	}
+	of, pace := f.run.id, f.o.degraded
+	n := &Notice{Kind: Degraded, Since: f.quiet, Reason: "adaptive polling: " + why, Cause: cause}
 	more := true
 	done := func() bool {
 		more = f.subscribe()
 		return !more || f.box.full() || f.run.id != of || f.last.Returned != ""
-	}
-	if n == nil {
-		return f.poll(&pace, done) && more
 	}
 	if !f.pollInstead(&pace, n, done) || !more {
 		return false
