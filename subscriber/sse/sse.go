@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/runcast/runcast/pkg/progress"
@@ -163,6 +164,11 @@ type ordinary struct {
 	w        http.ResponseWriter
 	rc       *http.ResponseController
 	deadline time.Duration
+
+	// over says that the handler returns: the response is no longer there for
+	// Abort, which others call.
+	mu   sync.Mutex
+	over bool
 }
 
 func serveOrdinary(w http.ResponseWriter, r *http.Request, hello []byte, place *hub.Place, o Options) error {
@@ -172,6 +178,7 @@ func serveOrdinary(w http.ResponseWriter, r *http.Request, hello []byte, place *
 		return err
 	}
 	defer c.Closed(hub.CloseClient)
+	defer t.leave()
 	w.WriteHeader(http.StatusOK)
 	follow(c, o)
 	c.Serve(r.Context())
@@ -211,5 +218,15 @@ func (t *ordinary) Finish(hub.CloseReason) {}
 
 // Abort has a write that is under way fail; else the handler returns.
 func (t *ordinary) Abort(hub.CloseReason) {
-	_ = t.rc.SetWriteDeadline(time.Now()) // as above
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		_ = t.rc.SetWriteDeadline(time.Now()) // as above
+	}
+}
+
+func (t *ordinary) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
 }
