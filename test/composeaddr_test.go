@@ -133,6 +133,9 @@ func TestComposeNamesTheServers(t *testing.T) {
 	for name := range ours {
 		env := environment(project.Services[name])
 		for variable, want := range means {
+			if variable == "RUNCAST_CALLBACK_URL" && name != want.service {
+				continue // only the API gives its own address away
+			}
 			if want.inside && (variable != "TEMPORAL_ADDRESS" || name != "subscriber") && env[variable] == "" {
 				t.Errorf("%s is not given %s", name, variable)
 			}
