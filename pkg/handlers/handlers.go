@@ -157,11 +157,11 @@ func (h *Handlers) count(ctx workflow.Context, s State) {
 
 // Finish says that the workflow function returns, and how: with
 // [progress.StatusRunning] where it continues as new. It counts a version,
-// tells the subscribers unless it continues as new, lets waiting updates go and returns when all of that
-// is over, within bounds: Temporal aborts what a run that has ended still
-// does. A run that continues as new is not held up, since signals for the next
-// one would reach it: that one tells. It does not wait for other handlers of
-// the workflow. Only the first call counts.
+// tells the subscribers unless it continues as new, lets waiting updates go
+// and returns when all of that is over, within bounds: Temporal aborts what a
+// run that has ended still does. A run that continues as new is not held up,
+// since signals for the next one would reach it: that one tells. It does not
+// wait for other handlers of the workflow. Only the first call counts.
 func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
 	if h.state.Returned != "" {
 		return
