@@ -64,6 +64,11 @@ func TestClaims(t *testing.T) {
 		"actions that nobody explains": func(c *comparison) {
 			c.find(strategy.Poll, 10, true).Server.Actions["grpc_SignalWorkflowExecution"] = 30
 		},
+		"calls that broke nothing and never came": func(c *comparison) {
+			a := c.find(strategy.Poll, 100, false)
+			a.Calls.Done = frontend.Calls{"QueryWorkflow": 3000}
+			a.Server.Calls["QueryWorkflow"] = 3000
+		},
 		"calls that never came": func(c *comparison) { c.find(strategy.Poll, 10, false).Server.Calls["QueryWorkflow"] = 1 },
 	} {
 		c := aComparison()
@@ -71,6 +76,22 @@ func TestClaims(t *testing.T) {
 		if c.failed() == 0 {
 			t.Errorf("%s goes unnoticed", name)
 		}
+	}
+}
+
+// What is given up on in an arm that breaks may be in one count only.
+func TestClaimsOfABrokenArm(t *testing.T) {
+	c := aComparison()
+	a := c.find(strategy.Poll, 1000, false)
+	n := a.Calls.Made["QueryWorkflow"]
+	a.Calls.Done = frontend.Calls{"QueryWorkflow": n - n/10}
+	a.Server.Calls["QueryWorkflow"], a.Server.Actions["grpc_QueryWorkflow"] = n-n/10, n-n/10
+	if c.failed() != 0 {
+		t.Errorf("%+v", c.claims())
+	}
+	a.Server.Calls["QueryWorkflow"] = n / 2
+	if c.failed() == 0 {
+		t.Error("the rest goes unnoticed")
 	}
 }
 
@@ -88,7 +109,10 @@ func TestJudge(t *testing.T) {
 		{"refused", func(r *arm.Result) { r.Calls.Refused = frontend.Calls{"QueryWorkflow": 1000} }, "25 % of the calls were refused"},
 		{"no end", func(r *arm.Result) { r.Ended = 50 }, "50 of 100 viewers had not seen the end"},
 		{"two ends", func(r *arm.Result) { r.Doubled, r.Ended = 1, 99 }, "1 of 100 viewers saw the end more than once"},
-		{"late", func(r *arm.Result) { r.Latency.P99 = 2001 }, "p99 2.0 s"},
+		{"late", func(r *arm.Result) { r.Latency.P99 = 2501 }, "p99 2.5 s"},
+		{"late as it polls", func(r *arm.Result) { r.Latency.P99 = 2499 }, ""},
+		{"late as it looks now and then", func(r *arm.Result) { r.Strategy, r.Latency.P99 = strategy.Adaptive, 6999 }, ""},
+		{"late with nothing to wait for", func(r *arm.Result) { r.Strategy, r.Latency.P99 = strategy.Redis, 2001 }, "p99 2.0 s"},
 		{"never", func(r *arm.Result) { r.Late = 100 }, "100 of 5000 changes never came"},
 		{"overflow", func(r *arm.Result) { r.Overflowed = 1 }, "backlog full"},
 	} {

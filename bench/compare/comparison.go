@@ -26,7 +26,7 @@ type armResult struct {
 
 // String describes the arm's shape.
 func (a *armResult) String() string {
-	return shape{runs: a.Runs, viewers: a.Viewers, shared: a.Shared}.String()
+	return shape{runs: a.Runs, viewers: a.Viewers, shared: a.Shared, changes: a.Changes}.String()
 }
 
 // alone returns what runs of this arm's kind are when nobody follows them;

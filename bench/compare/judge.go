@@ -11,9 +11,10 @@ import (
 )
 
 // The bounds beyond which an arm counts as broken: this share of its viewers,
-// this share of its calls, and this p99. Some calls are refused with a few
-// viewers already: while a workflow task is under way, Temporal has one query
-// wait for it and refuses others.
+// this share of its calls, and a p99 that is by so much above the time that the
+// strategy waits by design. Some calls are refused with a few viewers already:
+// while a workflow task is under way, Temporal has one query wait for it and
+// refuses others.
 const (
 	maxShare   = .01
 	maxRefused = .1
@@ -60,7 +61,7 @@ func judge(r *arm.Result, quick bool) string {
 	if r.Overflowed > 0 {
 		why = append(why, fmt.Sprintf("%d events found a viewer's backlog full", r.Overflowed))
 	}
-	if !quick && r.Latency.P99 > float64(maxLate.Milliseconds()) {
+	if !quick && r.Latency.P99 > float64((waits(r.Strategy)+maxLate).Milliseconds()) {
 		why = append(why, fmt.Sprintf("p99 %.1f s", r.Latency.P99/1000))
 	}
 	if r.Open > 0 {
@@ -69,6 +70,17 @@ func judge(r *arm.Result, quick bool) string {
 		why = append(why, fmt.Sprintf("%d of %d changes never came", r.Late, r.Expected()))
 	}
 	return strings.Join(why, "; ")
+}
+
+// waits returns how long a strategy waits between two looks, at most.
+func waits(name string) time.Duration {
+	switch name {
+	case strategy.Poll:
+		return strategy.PollEvery
+	case strategy.Adaptive:
+		return strategy.AdaptiveMax
+	}
+	return 0
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -21,8 +21,9 @@ type shape struct {
 }
 
 // The workloads. A single run changes 50 times in ten seconds. Two hundred of
-// them would make a thousand changes a second, ten times what the embedded
-// server carries with nobody following: so many make fifty a second together.
+// them make a thousand changes a second, which is more than the embedded
+// server carries with nobody following, as is measured: those that are
+// followed make fifty a second together.
 const (
 	oneChanges  = 50
 	oneOver     = 10 * time.Second
@@ -52,7 +53,11 @@ func alone(quick bool) []shape {
 	if quick {
 		return []shape{{runs: 1, changes: 10, over: time.Second}}
 	}
-	return []shape{{runs: 1, changes: oneChanges, over: oneOver}, {runs: manyRuns, changes: manyChanges, over: manyOver}}
+	return []shape{
+		{runs: 1, changes: oneChanges, over: oneOver}, {runs: manyRuns, changes: manyChanges, over: manyOver},
+		// What the server makes of as many runs like the single one.
+		{runs: manyRuns, changes: oneChanges, over: oneOver},
+	}
 }
 
 // choose returns the strategies in the list, or all.
@@ -122,6 +127,8 @@ func measureOne(ctx context.Context, c *comparison, o settings, name string, unt
 // String describes the shape.
 func (s shape) String() string {
 	switch {
+	case s.runs > 1 && s.changes == oneChanges:
+		return fmt.Sprintf("%d runs with %d changes each in %s", s.runs, s.changes, oneOver)
 	case s.viewers == 0:
 		return plural(s.runs, "run")
 	case s.runs > 1:
