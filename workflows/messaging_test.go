@@ -41,6 +41,8 @@ type office struct {
 	queue    string
 	m        *activities.Messaging
 	worker   worker.Worker
+	// also registers more with each worker; nil: there is no more.
+	also func(worker.Registry)
 }
 
 // newOffice starts the application; change, which may be nil, prepares it.
@@ -68,6 +70,9 @@ func (o *office) work() {
 		Plugins: []worker.Plugin{reporter.New(o.client, o.progress)}, WorkerStopTimeout: 100 * time.Millisecond,
 	})
 	workflows.Register(o.worker, workflows.Deps{Messaging: o.m})
+	if o.also != nil {
+		o.also(o.worker)
+	}
 	if err := o.worker.Start(); err != nil {
 		o.t.Fatal(err)
 	}
