@@ -22,6 +22,9 @@ type armResult struct {
 	*arm.Result
 	// Skipped is why it was not measured; empty: it was.
 	Skipped string `json:"skipped,omitempty"`
+	// FirstTry is why the arm broke when it was first tried; this is the
+	// second try. Empty: there was one.
+	FirstTry string `json:"first_try,omitempty"`
 }
 
 // String describes the arm's shape.
@@ -134,6 +137,9 @@ func readComparison(file string) (*comparison, error) {
 	for _, a := range c.Arms {
 		if a.Result == nil {
 			return nil, fmt.Errorf("read results: %s: an arm without figures; it is no file of `make compare`", file)
+		}
+		if a.Skipped == "" {
+			a.Broken = judge(a.Result, c.Quick)
 		}
 	}
 	return c, nil

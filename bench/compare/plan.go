@@ -78,6 +78,9 @@ func choose(list string) ([]string, error) {
 	return names, nil
 }
 
+// noTime is why an arm is left out that would have begun too late.
+const noTime = "no time was left"
+
 // measure goes through all arms, each strategy on servers of its own.
 func measure(ctx context.Context, c *comparison, o settings, names []string, until time.Time, stderr io.Writer) error {
 	for _, name := range names {
@@ -107,13 +110,19 @@ func measureOne(ctx context.Context, c *comparison, o settings, name string, unt
 		case sh.runs == 1 && broken[sh.shared] != "":
 			a.Skipped = "broke with fewer viewers"
 		case time.Now().Add(sh.over).After(until):
-			a.Skipped = "no time was left"
+			a.Skipped = noTime
 		default:
 			began := time.Now()
 			if a.Result, err = s.measure(ctx, sh); err != nil {
 				return err
 			}
 			a.Result.Broken = judge(a.Result, o.quick)
+			if a.Broken != "" && sh.runs > 1 && name != arm.None {
+				fmt.Fprintf(stderr, "%s, %s: %.0f s %s; once more\n", name, sh, time.Since(began).Seconds(), a.Broken)
+				if err := a.again(ctx, s, sh, o.quick); err != nil {
+					return err
+				}
+			}
 			if sh.runs == 1 {
 				broken[sh.shared] = a.Result.Broken
 			}
@@ -121,6 +130,19 @@ func measureOne(ctx context.Context, c *comparison, o settings, name string, unt
 		}
 		c.Arms = append(c.Arms, a)
 	}
+	return nil
+}
+
+// again measures an arm that broke once more. Two hundred runs leave the server
+// little to spare, and a moment in which it is slow breaks an arm of them that
+// holds at other times: the second try counts.
+func (a *armResult) again(ctx context.Context, s *servers, sh shape, quick bool) error {
+	r, err := s.measure(ctx, sh)
+	if err != nil {
+		return err
+	}
+	a.FirstTry, a.Result = a.Broken, r
+	a.Broken = judge(r, quick)
 	return nil
 }
 

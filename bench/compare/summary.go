@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/runcast/runcast/bench/internal/frontend"
 	"github.com/runcast/runcast/bench/internal/report"
 	"github.com/runcast/runcast/pkg/strategy"
 )
@@ -53,14 +54,7 @@ func (c *comparison) both(name string, text func(*armResult) string) string {
 		if !shared {
 			what = "not shared"
 		}
-		var best *armResult
-		for i := range c.Arms {
-			a := &c.Arms[i]
-			if a.Strategy == name && a.Runs == 1 && a.Shared == shared && a.Skipped == "" && a.Viewers <= claimViewers &&
-				(best == nil || a.Broken == "" && a.Viewers > best.Viewers) {
-				best = a
-			}
-		}
+		best := c.typical(name, shared)
 		if best == nil {
 			continue
 		}
@@ -73,6 +67,19 @@ func (c *comparison) both(name string, text func(*armResult) string) string {
 		parts = append(parts, what+": "+text(best))
 	}
 	return strings.Join(parts, "<br>")
+}
+
+// typical returns the arm with as many viewers of one run as claims are about,
+// or the most that a strategy bears; nil: there is none.
+func (c *comparison) typical(name string, shared bool) (best *armResult) {
+	for i := range c.Arms {
+		a := &c.Arms[i]
+		if a.Strategy == name && a.Runs == 1 && a.Shared == shared && a.Skipped == "" && a.Viewers <= claimViewers &&
+			(best == nil || a.Broken == "" && a.Viewers > best.Viewers) {
+			best = a
+		}
+	}
+	return best
 }
 
 // breaking says with how many viewers a strategy breaks, and how.
@@ -104,7 +111,19 @@ func first(reasons string) string {
 
 var escape = strings.NewReplacer("|", `\|`, "\n", " ").Replace
 
-// markdown is the whole table, what was found of the claims, and the machine.
+// withoutPolls leaves out how often a worker asks for tasks, which it does
+// whoever follows.
+func withoutPolls(calls frontend.Calls) frontend.Calls {
+	rest := make(frontend.Calls)
+	for method, n := range calls {
+		if !strings.HasPrefix(method, "Poll") && method != "RecordWorkerHeartbeat" {
+			rest[method] = n
+		}
+	}
+	return rest
+}
+
+// markdown is the whole table, the calls by method, what was found of the claims, and the machine.
 func (c *comparison) markdown() string {
 	var b strings.Builder
 	for n, line := range c.lines() {
@@ -114,6 +133,14 @@ func (c *comparison) markdown() string {
 		b.WriteString("| " + strings.Join(line, " | ") + " |\n")
 		if n == 0 {
 			b.WriteString("|---|---" + strings.Repeat("|--:", len(line)-3) + "|---|\n")
+		}
+	}
+	b.WriteString("\nCalls by method, with as many viewers of one run as in the first table, and what the worker's client called beside its polls for tasks:\n\n| strategy | viewers | viewers' calls | worker's calls |\n|---|---|---|---|\n")
+	for _, name := range strategy.Names() {
+		for _, shared := range []bool{true, false} {
+			if a := c.typical(name, shared); a != nil {
+				fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, a.String(), methods(a.Calls.Made), methods(withoutPolls(a.WorkerCalls.Made)))
+			}
 		}
 	}
 	b.WriteString("\n")

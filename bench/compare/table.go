@@ -109,6 +109,9 @@ func (c *comparison) lines() [][]string {
 		case a.Broken != "":
 			note = "BROKEN: " + a.Broken
 		}
+		if a.FirstTry != "" {
+			note = strings.TrimSpace(note + " (the second try; in the first: " + a.FirstTry + ")")
+		}
 		lines = append(lines, append(line, note))
 	}
 	return lines
