@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,13 +190,7 @@ func (d *deliveries) drop(r *recipient) {
 	if !r.kept {
 		d.h.subscribers.remove(r.ID)
 	}
-	to := d.to[:0]
-	for _, other := range d.to {
-		if other != r {
-			to = append(to, other)
-		}
-	}
-	d.to = to
+	d.to = slices.DeleteFunc(d.to, func(other *recipient) bool { return other == r })
 }
 
 // deliver tells the state as it is, and returns when that is over.
@@ -275,13 +270,33 @@ func (d *deliveries) finish(ctx workflow.Context) {
 	_ = workflow.Await(ctx, func() bool { return open == 0 })
 }
 
-// notify says that there is something new, once.
+// notify says that there is something new, once. Where the worker has no such
+// activity the subscriber is none any more: nothing is in the history then, so
+// nothing that is in it, such as a timer, may follow from the error. A worker
+// that has the activity replays it otherwise.
 func notify(ctx workflow.Context, in Delivery) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: notifyFor,
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
-	return workflow.ExecuteLocalActivity(ctx, NotifyActivity, in).Get(ctx, nil)
+	err := workflow.ExecuteLocalActivity(ctx, NotifyActivity, in).Get(ctx, nil)
+	if err == nil || ofActivity(err) {
+		return err
+	}
+	workflow.GetLogger(ctx).Warn("a subscriber is not notified: register the activities of package delivery on this worker",
+		"subscriber", in.Subscription.ID, "error", err)
+	return temporal.NewApplicationError(err.Error(), Gone, err)
+}
+
+// ofActivity reports an error that a local activity has ended with, which its
+// marker in the history says.
+func ofActivity(err error) bool {
+	var (
+		failed   *temporal.ApplicationError
+		late     *temporal.TimeoutError
+		panicked *temporal.PanicError
+	)
+	return temporal.IsCanceledError(err) || errors.As(err, &failed) || errors.As(err, &late) || errors.As(err, &panicked)
 }
 
 // push sends the state. What cannot be sent is a dead letter when it returns,

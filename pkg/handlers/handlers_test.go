@@ -333,3 +333,26 @@ func TestBadSubscriptions(t *testing.T) {
 		}
 	}
 }
+
+// A worker that cannot notify leaves nothing in the history that one that can
+// would not: it gets the activity while runs are open.
+func TestNotifyIsNotRegistered(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	run := o.start()
+	if err := o.client.SignalWorkflow(t.Context(), run.GetID(), "", handlers.Subscribe, handlers.Subscription{ID: "a", URL: "https://example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	for n, text := range []string{"one", "two"} {
+		o.say(run, text)
+		if s := o.state(run); s.Version != int64(n+2) {
+			t.Fatalf("behind %q the state is %+v", text, s)
+		}
+	}
+	// A replayer takes all activities for registered.
+	replay(t, o.history(run))
+	o.say(run, "return")
+	if err := run.Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
