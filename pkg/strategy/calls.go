@@ -166,6 +166,8 @@ func publicly(err error) string {
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return errNoAnswer.Error()
+	case isBusy(err):
+		return "the workflow has too much to do; it is asked less often"
 	case isLimited(err):
 		return "Temporal has too much to do; it is asked less often"
 	}
@@ -242,6 +244,13 @@ func isFinal(err error) bool {
 func isLimited(err error) bool {
 	var limited *serviceerror.ResourceExhausted
 	return errors.As(err, &limited)
+}
+
+// isBusy reports that it is one run that has too much to do: the server gave
+// its lock to others until the call was over.
+func isBusy(err error) bool {
+	var limited *serviceerror.ResourceExhausted
+	return errors.As(err, &limited) && limited.Cause == enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW
 }
 
 // isTimeout reports a call that was given up.

@@ -34,8 +34,10 @@ type clockwork struct {
 	describes  []time.Duration
 	queries    int
 	// refusals are when a signal or an update was refused: all of them are,
-	// but subscriptions where subscribed takes them.
+	// but subscriptions where subscribed takes them. refusal says how; nil: the
+	// server has too much to do.
 	refusals   []time.Duration
+	refusal    func(since time.Duration) error
 	subscribed func(handlers.Subscription)
 	// refusing fails queries while it says so; queried is when they came.
 	refusing func(since time.Duration) bool
@@ -89,13 +91,20 @@ func (c *clockwork) SignalWorkflowExecution(_ context.Context, r *workflowservic
 		}
 		return &workflowservice.SignalWorkflowExecutionResponse{}, nil
 	}
-	c.refusals = append(c.refusals, time.Since(c.begun))
-	return nil, errLimited
+	return nil, c.refuse()
+}
+
+func (c *clockwork) refuse() error {
+	since := time.Since(c.begun)
+	c.refusals = append(c.refusals, since)
+	if c.refusal != nil {
+		return c.refusal(since)
+	}
+	return errLimited
 }
 
 func (c *clockwork) UpdateWorkflowExecution(context.Context, *workflowservice.UpdateWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.UpdateWorkflowExecutionResponse, error) {
-	c.refusals = append(c.refusals, time.Since(c.begun))
-	return nil, errLimited
+	return nil, c.refuse()
 }
 
 // take takes a sequence for a time and returns what came when.
@@ -224,6 +233,43 @@ func TestRefusedSlowsDown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One run that is busy is no reason to leave the server alone for as long.
+func TestBusyWorkflowIsAskedAgainSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{begun: time.Now(), version: one, refusal: func(time.Duration) error {
+			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, "the workflow is busy")
+		}}
+		_, notices := take(t, NewUpdate(c, UpdateOptions{}), c, 5*time.Minute)
+		if last := c.refusals[len(c.refusals)-1] - c.refusals[len(c.refusals)-2]; last < 4*time.Second || last > 5*time.Second {
+			t.Errorf("the last pause is %v", last)
+		}
+		if len(notices) != 1 || notices[0].Kind != Stale {
+			t.Errorf("the notices are %v", notices)
+		}
+	})
+}
+
+// An update that is refused by its run is answered: what was stale while none
+// was is so no more, although polling goes on in its place.
+func TestStaleEndsWhereUpdatesDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{begun: time.Now(), version: one, refusal: func(since time.Duration) error {
+			if since < 10*time.Second {
+				return errLimited
+			}
+			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT, "ten wait already")
+		}}
+		_, notices := take(t, NewUpdate(c, UpdateOptions{}), c, time.Minute)
+		var kinds []string
+		for _, n := range notices {
+			kinds = append(kinds, n.Kind)
+		}
+		if want := []string{Stale, Live, Degraded}; !slices.Equal(kinds, want) {
+			t.Errorf("the notices are %v, want %v", notices, want)
+		}
+	})
 }
 
 // A query that a message asks for, and that is refused, is not made again at

@@ -119,7 +119,8 @@ func (p *longPoll) changes() bool {
 		case errors.Is(err, errGone):
 			return p.wait(p.settle.next(false))
 		case errors.As(err, &refused):
-			return p.degrade(refused)
+			// It was answered, and no other call tells that.
+			return p.ended(&p.refused, "the workflow answers again") && p.degrade(refused)
 		case isTimeout(err):
 			return p.trouble(err) && p.wait(0)
 		case err != nil:
@@ -178,7 +179,7 @@ func (p *longPoll) next() (handlers.State, error) {
 	if p.accepted != ref.UpdateId {
 		if outcome, err = p.l.ask(p.ctx, ref, &updatepb.Input{Name: handlers.Update, Args: args}); err == nil {
 			p.accepted = ref.UpdateId
-			if !p.refused.failing.IsZero() {
+			if !p.refused.failing.IsZero() || !p.failing.IsZero() {
 				until = time.Now() // that it is accepted is news
 			}
 		}

@@ -223,7 +223,8 @@ func (w *watch) forgotten() bool {
 
 const (
 	// minBackoff and maxBackoff bound how long a call that failed is not made
-	// again, limitedBackoff is the upper bound where the server is too busy.
+	// again, limitedBackoff is the upper bound where the server is too busy,
+	// which one run that is busy does not say.
 	minBackoff     = 200 * time.Millisecond
 	maxBackoff     = 5 * time.Second
 	limitedBackoff = 30 * time.Second
@@ -239,7 +240,7 @@ func (w *watch) troubled(o *outage, err error) bool {
 		return w.fail(err)
 	}
 	most := maxBackoff
-	if isLimited(err) {
+	if isLimited(err) && !isBusy(err) {
 		most = limitedBackoff
 	}
 	begun := time.Now()
