@@ -1,6 +1,7 @@
 package strategy
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-
-	"crypto/rand"
 
 	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/problem"

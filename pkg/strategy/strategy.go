@@ -46,8 +46,8 @@ type Strategy interface {
 type Notice struct {
 	// Kind is "stale" (no worker answers; the state is that of Since),
 	// "degraded" (another strategy goes on in its place), "live" (it is neither
-	// any more; one that still is comes again behind it), or, of redis only, "gap" (events were lost: what
-	// follows does not join what came before).
+	// any more; one that still is comes again behind it), or, of redis only,
+	// "gap" (events were lost: what follows does not join what came before).
 	Kind string
 	// Since is when it was last as it should be, of live since when it is
 	// again.

@@ -44,8 +44,8 @@ type SubscribeOptions struct {
 // calls a URL of this process. A change costs Temporal one local activity and
 // one query (signal), or one activity and no query (push), for each node that
 // follows; a silence costs a query each time that it is checked. Where no
-// message comes, or no more, it goes on as [AdaptivePolling]
-// does, with a [Notice].
+// message comes, or no more, it goes on as [AdaptivePolling] does, with a
+// [Notice].
 type Subscribing struct {
 	calls    *calls
 	receiver *Receiver
