@@ -75,14 +75,33 @@ var arms = []arm{
 var fast = strategy.CallOptions{Timeout: time.Second}
 
 // each runs a test of the suite for each strategy.
-func each(t *testing.T, f func(t *testing.T, w *world)) {
+func each(t *testing.T, f func(t *testing.T, w *world)) { eachThat(t, always, f) }
+
+// eachThat does for those that are so.
+func eachThat(t *testing.T, so func(arm) bool, f func(t *testing.T, w *world)) {
+	eachArm(t, so, func(t *testing.T, a arm) { f(t, newWorld(t, a)) })
+}
+
+// eachArm leaves it to the test to make the world, from the arm or a changed
+// one.
+func eachArm(t *testing.T, so func(arm) bool, f func(t *testing.T, a arm)) {
 	for _, a := range arms {
-		t.Run(a.name, func(t *testing.T) {
-			t.Parallel()
-			f(t, newWorld(t, a))
-		})
+		if so(a) {
+			t.Run(a.name, func(t *testing.T) {
+				t.Parallel()
+				f(t, a)
+			})
+		}
 	}
 }
+
+func always(arm) bool { return true }
+
+// needsHandlers, asksTemporal and isTold name the arms of a test: the last are
+// those with a call by which changes come, beside the describe.
+func needsHandlers(a arm) bool { return a.needs != "" }
+func asksTemporal(a arm) bool  { return len(a.uses) > 0 }
+func isTold(a arm) bool        { return asksTemporal(a) && a.uses[0] != "DescribeWorkflowExecution" }
 
 func counted(n int64) func(progress.Event) bool {
 	return func(e progress.Event) bool { return e.Current != nil && *e.Current == n }
@@ -92,18 +111,15 @@ func TestProgressComesInOrderAndEndsOnce(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
+		v := w.follow("Commanded")
 		var events []progress.Event
 		for n := range int64(5) {
-			w.signal(id, "do", command{Count: n + 1})
-			events = append(events, v.until("a count", counted(n+1))...)
+			events = append(events, v.counts(n+1)...)
 		}
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
+		events = append(events, v.returns("complete")...)
 		rising(t, events)
 		end := events[len(events)-1]
-		if end.Status != progress.StatusCompleted || end.Error != "" || end.WorkflowID != id || end.RunID == "" || end.Chain == "" || end.Time.IsZero() {
+		if end.Status != progress.StatusCompleted || end.Error != "" || end.WorkflowID != v.id || end.RunID == "" || end.Chain == "" || end.Time.IsZero() {
 			t.Errorf("the end is %+v", end)
 		}
 		w.nothingOpen()
@@ -153,16 +169,16 @@ func TestEnds(t *testing.T) {
 		t.Run(tt.how, func(t *testing.T) {
 			each(t, func(t *testing.T, w *world) {
 				w.reconciledWorker()
-				id := w.start("Commanded")
-				live := w.watch(id, progress.Position{})
-				w.signal(id, "do", command{Count: 7})
-				before := live.until("the count", counted(7))
+				live := w.follow("Commanded")
+				id, events := live.id, live.counts(7)
 				if tt.end == nil {
-					w.signal(id, "do", command{Return: tt.how})
-				} else if err := tt.end(w, id); err != nil {
-					t.Fatal(err)
+					events = append(events, live.returns(tt.how)...)
+				} else {
+					if err := tt.end(w, id); err != nil {
+						t.Fatal(err)
+					}
+					events = append(events, live.closed()...)
 				}
-				events := append(before, live.closed()...)
 				rising(t, events)
 				check := func(who string, events []progress.Event) {
 					end := events[len(events)-1]
@@ -196,13 +212,11 @@ func TestClosedRunWithoutAWorker(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		stop := w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 7})
-		w.signal(id, "do", command{Return: "fail"})
-		v.closed()
+		v := w.follow("Commanded")
+		w.signal(v.id, "do", command{Count: 7})
+		v.returns("fail")
 		stop()
-		events := w.watch(id, progress.Position{}).closed()
+		events := w.watch(v.id, progress.Position{}).closed()
 		if end := events[len(events)-1]; end.Status != progress.StatusFailed || end.Error != "the oven is cold" {
 			t.Errorf("the end is %+v", end)
 		}
@@ -213,17 +227,15 @@ func TestContinueAsNew(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
+		v := w.follow("Commanded")
 		var events []progress.Event
 		for n := range int64(3) {
-			w.signal(id, "do", command{Count: n + 1})
-			events = append(events, v.until("the count", counted(n+1))...)
+			events = append(events, v.counts(n+1)...)
 			if n == 2 {
-				w.signal(id, "do", command{Return: "complete"})
+				w.signal(v.id, "do", command{Return: "complete"})
 				break
 			}
-			w.signal(id, "do", command{Return: "continue"})
+			w.signal(v.id, "do", command{Return: "continue"})
 			before := events[len(events)-1].RunID
 			events = append(events, v.until("the next run", func(e progress.Event) bool { return e.RunID != before })...)
 		}
@@ -245,26 +257,22 @@ func TestTwoChains(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 1})
-		v.until("the count", counted(1))
-		w.signal(id, "do", command{Return: "fail"})
-		first := v.closed()
+		v := w.follow("Commanded")
+		v.counts(1)
+		first := v.returns("fail")
 		end := first[len(first)-1]
-		w.startAs(id, "Commanded")
-		w.signal(id, "do", command{Count: 2})
+		w.startAs(v.id, "Commanded")
+		w.signal(v.id, "do", command{Count: 2})
 		if w.store != nil {
 			// The new chain shows where its events are.
 			eventually(t, "new chain", func() bool {
-				s, err := w.store.Snapshot(t.Context(), id)
+				s, err := w.store.Snapshot(t.Context(), v.id)
 				return err == nil && s.Chain != end.Chain
 			})
 		}
-		v = w.watch(id, end.Position())
+		v = w.watch(v.id, end.Position())
 		events := v.until("the count", counted(2))
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
+		events = append(events, v.returns("complete")...)
 		rising(t, append(first, events...))
 		if last := events[len(events)-1]; last.Status != progress.StatusCompleted || last.Chain == end.Chain {
 			t.Errorf("the second end is %+v", last)
@@ -278,29 +286,25 @@ func TestReset(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
+		v := w.follow("Commanded")
 		var events []progress.Event
 		for n := range int64(3) {
-			w.signal(id, "do", command{Count: n + 1})
-			events = append(events, v.until("the count", counted(n+1))...)
+			events = append(events, v.counts(n+1)...)
 		}
 		before := events[len(events)-1].RunID
 		_, err := w.client.ResetWorkflowExecution(t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
-			Namespace: "default", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id},
-			WorkflowTaskFinishEventId: 4, RequestId: id, Reason: "the test says so",
+			Namespace: "default", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: v.id},
+			WorkflowTaskFinishEventId: 4, RequestId: v.id, Reason: "the test says so",
 			ResetReapplyExcludeTypes: []enumspb.ResetReapplyExcludeType{enumspb.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.signal(id, "do", command{Count: 9})
-		events = append(events, v.until("the count", counted(9))...)
+		events = append(events, v.counts(9)...)
 		if e := events[len(events)-1]; e.RunID == before {
 			t.Errorf("the run is still %s", before)
 		}
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
+		events = append(events, v.returns("complete")...)
 		rising(t, events)
 	})
 }
@@ -309,17 +313,15 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
+		v := w.follow("Commanded")
 		var at progress.Position
 		for n := range int64(4) {
-			w.signal(id, "do", command{Count: n + 1})
-			events := v.until("the count", counted(n+1))
+			events := v.counts(n + 1)
 			if n == 1 {
 				at = events[len(events)-1].Position()
 			}
 		}
-		second := w.watch(id, at)
+		second := w.watch(v.id, at)
 		events := second.until("the count", counted(4))
 		for _, e := range events {
 			if e.Epoch == at.Epoch && e.Seq <= at.Seq {
@@ -329,6 +331,6 @@ func TestResume(t *testing.T) {
 		// A position that never was is no reason to wait for it.
 		future := at
 		future.Seq += 1_000_000
-		w.watch(id, future).until("the count", counted(4))
+		w.watch(v.id, future).until("the count", counted(4))
 	})
 }

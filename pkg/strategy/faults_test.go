@@ -46,17 +46,13 @@ func TestBadWorkflowID(t *testing.T) {
 
 func TestMissingHandlers(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if w.arm.needs == "" {
-			t.Skip("it needs no handler")
-		}
+	eachThat(t, needsHandlers, func(t *testing.T, w *world) {
 		w.worker(reporter.WithoutHandlers())
 		for name, missing := range map[string]string{"Commanded": handlers.Query, "QueryOnly": w.arm.needs} {
 			if name == "QueryOnly" && w.arm.needs == handlers.Query {
 				continue
 			}
-			id := w.start(name)
-			v := w.watch(id, progress.Position{})
+			v := w.follow(name)
 			for {
 				g, more := v.next()
 				if !more {
@@ -78,13 +74,11 @@ func TestWorkerDown(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		stop := w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 1})
-		events := v.until("the count", counted(1))
+		v := w.follow("Commanded")
+		events := v.counts(1)
 		stop()
 		down := time.Now()
-		w.signal(id, "do", command{Count: 2})
+		w.signal(v.id, "do", command{Count: 2})
 		if !w.arm.quiet {
 			n, more := v.notice(strategy.Stale)
 			events = append(events, more...)
@@ -94,8 +88,7 @@ func TestWorkerDown(t *testing.T) {
 		}
 		w.worker()
 		events = append(events, v.until("the count", counted(2))...)
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
+		events = append(events, v.returns("complete")...)
 		rising(t, events)
 		var kinds []string
 		for _, n := range v.notices {
@@ -111,20 +104,15 @@ func TestWorkerDown(t *testing.T) {
 // on.
 func TestRateLimited(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if len(w.arm.uses) == 0 {
-			t.Skip("it does not ask Temporal")
-		}
+	eachThat(t, asksTemporal, func(t *testing.T, w *world) {
 		w.worker()
-		id := w.start("Commanded")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 1})
-		v.until("the count", counted(1))
+		v := w.follow("Commanded")
+		v.counts(1)
 		w.calls.failWith(func(string) error {
 			return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "namespace rate limit exceeded")
 		})
 		w.calls.reset()
-		w.signal(id, "do", command{Count: 2})
+		w.signal(v.id, "do", command{Count: 2})
 		// A long poll that was under way may still bring the change.
 		n, events := v.notice(strategy.Stale)
 		if !strings.Contains(n.Error(), "rate limit") || strings.Contains(n.Reason, "rate limit") {
@@ -142,18 +130,14 @@ func TestRateLimited(t *testing.T) {
 		if !slices.ContainsFunc(events, counted(2)) {
 			v.until("the count", counted(2))
 		}
-		w.signal(id, "do", command{Return: "complete"})
-		v.closed()
+		v.returns("complete")
 	})
 }
 
 // So is one that refuses only the call by which changes come.
 func TestRateLimitedForChanges(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if len(w.arm.uses) == 0 || w.arm.uses[0] == "DescribeWorkflowExecution" {
-			t.Skip("it has no call for that alone")
-		}
+	eachThat(t, isTold, func(t *testing.T, w *world) {
 		w.worker()
 		id := w.start("Commanded")
 		w.calls.failWith(func(method string) error {
@@ -170,10 +154,8 @@ func TestRateLimitedForChanges(t *testing.T) {
 		w.calls.failWith(nil)
 		_, more := v.notice(strategy.Live)
 		events = append(events, more...)
-		w.signal(id, "do", command{Count: 1})
-		events = append(events, v.until("the count", counted(1))...)
-		w.signal(id, "do", command{Return: "complete"})
-		events = append(events, v.closed()...)
+		events = append(events, v.counts(1)...)
+		events = append(events, v.returns("complete")...)
 		rising(t, events)
 	})
 }
@@ -181,19 +163,14 @@ func TestRateLimitedForChanges(t *testing.T) {
 // Whoever embeds the handlers without the plugin is followed all the same.
 func TestHandlersByHand(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, w *world) {
-		if w.arm.needs == "" {
-			t.Skip("it needs no handler")
-		}
+	eachThat(t, needsHandlers, func(t *testing.T, w *world) {
 		w.worker(reporter.WithoutHandlers())
-		id := w.start("ByHand")
-		v := w.watch(id, progress.Position{})
-		w.signal(id, "do", command{Count: 3})
-		events := v.until("the count", counted(3))
+		v := w.follow("ByHand")
+		events := v.counts(3)
 		if e := events[len(events)-1]; !slices.Equal(e.Tags, []string{"bread"}) {
 			t.Errorf("the state is %+v", e)
 		}
-		w.signal(id, "do", command{})
+		w.signal(v.id, "do", command{})
 		v.closed()
 	})
 }
@@ -205,10 +182,8 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			w := newWorld(t, a)
 			w.worker()
-			id := w.start("Commanded")
-			v := w.watch(id, progress.Position{})
-			w.signal(id, "do", command{Count: 1})
-			v.until("the count", counted(1))
+			v := w.follow("Commanded")
+			v.counts(1)
 			v.cancel()
 			for more := true; more; {
 				var g got
@@ -218,7 +193,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 			w.nothingLeft()
 
-			for range w.strategy.Watch(t.Context(), id, progress.Position{}) {
+			for range w.strategy.Watch(t.Context(), v.id, progress.Position{}) {
 				break
 			}
 			w.nothingLeft()

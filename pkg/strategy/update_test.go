@@ -129,27 +129,23 @@ func TestRunOutOfUpdates(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, updateArm(strategy.UpdateOptions{}))
 	w.worker()
-	id := w.start("Limited", handlers.Options{MaxUpdates: 3})
-	v := w.watch(id, progress.Position{})
+	v := w.follow("Limited", handlers.Options{MaxUpdates: 3})
 	var events []progress.Event
 	for n := range int64(6) {
-		w.signal(id, "do", command{Count: n + 1})
-		events = append(events, v.until("the count", counted(n+1))...)
+		events = append(events, v.counts(n+1)...)
 	}
 	if degraded(v) != 1 || !slices.ContainsFunc(v.notices, func(n *strategy.Notice) bool { return strings.Contains(n.Error(), "3 updates") }) {
 		t.Errorf("the notices are %v", v.notices)
 	}
-	if accepted, _ := w.updates(id); accepted != 3 {
+	if accepted, _ := w.updates(v.id); accepted != 3 {
 		t.Errorf("the run has taken %d updates", accepted)
 	}
 	run := events[len(events)-1].RunID
-	w.signal(id, "do", command{Return: "continue"})
+	w.signal(v.id, "do", command{Return: "continue"})
 	events = append(events, v.until("the next run", func(e progress.Event) bool { return e.RunID != run })...)
 	before := w.calls.count("UpdateWorkflowExecution")
-	w.signal(id, "do", command{Count: 7})
-	events = append(events, v.until("the count", counted(7))...)
-	w.signal(id, "do", command{Return: "complete"})
-	events = append(events, v.closed()...)
+	events = append(events, v.counts(7)...)
+	events = append(events, v.returns("complete")...)
 	rising(t, events)
 	if w.calls.count("UpdateWorkflowExecution") <= before {
 		t.Error("the next run was not asked for updates")
@@ -187,18 +183,15 @@ func TestServersBudget(t *testing.T) {
 	if !strings.Contains(n.Error(), "2000") {
 		t.Errorf("the notice is %v", n)
 	}
-	w.signal(id, "do", command{Count: 1})
-	events := v.until("the count", counted(1))
+	events := v.counts(1)
 	// By now Temporal has advised the run to continue as new, and the next one
 	// takes updates again.
 	run := events[len(events)-1].RunID
 	w.signal(id, "do", command{Return: "advised"})
 	v.until("the next run", func(e progress.Event) bool { return e.RunID != run })
 	before := w.calls.count("UpdateWorkflowExecution")
-	w.signal(id, "do", command{Count: 2})
-	v.until("the count", counted(2))
-	w.signal(id, "do", command{Return: "complete"})
-	v.closed()
+	v.counts(2)
+	v.returns("complete")
 	if w.calls.count("UpdateWorkflowExecution") <= before {
 		t.Error("the next run was not asked for updates")
 	}

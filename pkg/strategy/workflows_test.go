@@ -17,6 +17,7 @@ var testWorkflows = map[string]any{
 	"QueryOnly": queryOnly,
 	"ByHand":    byHand,
 	"Limited":   limited,
+	"Timed":     timed,
 }
 
 // command tells a workflow, by the signal "do", what to do next.
@@ -39,6 +40,20 @@ func commanded(ctx workflow.Context) error {
 		case "continue":
 			return workflow.NewContinueAsNewError(ctx, "Commanded")
 		}
+		reporter.Workflow(ctx).Count(do.Count, 100)
+	}
+}
+
+// timed counts as it is told, with a timer each time that goes off by the end
+// only.
+func timed(ctx workflow.Context) error {
+	c := workflow.GetSignalChannel(ctx, "do")
+	for {
+		var do command
+		if c.Receive(ctx, &do); do.Return != "" {
+			return nil
+		}
+		workflow.NewTimer(ctx, time.Hour)
 		reporter.Workflow(ctx).Count(do.Count, 100)
 	}
 }

@@ -145,6 +145,8 @@ type got struct {
 // viewer takes a sequence in a goroutine of its own, which ends with it.
 type viewer struct {
 	t      *testing.T
+	world  *world
+	id     string   // the workflow's
 	items  chan got // closed when the sequence has ended
 	cancel context.CancelFunc
 	// notices came so far.
@@ -154,7 +156,7 @@ type viewer struct {
 func (w *world) watch(id string, after progress.Position) *viewer {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	v := &viewer{t: w.t, items: make(chan got, 1000), cancel: cancel}
+	v := &viewer{t: w.t, world: w, id: id, items: make(chan got, 1000), cancel: cancel}
 	seq := w.strategy.Watch(ctx, id, after)
 	done := make(chan struct{})
 	go func() {
@@ -166,6 +168,26 @@ func (w *world) watch(id string, after progress.Position) *viewer {
 	}()
 	w.t.Cleanup(func() { cancel(); <-done })
 	return v
+}
+
+// follow starts a workflow and follows it from its beginning.
+func (w *world) follow(name string, args ...any) *viewer {
+	w.t.Helper()
+	return w.watch(w.start(name, args...), progress.Position{})
+}
+
+// counts has the workflow count to n, and takes events until that has come.
+func (v *viewer) counts(n int64) []progress.Event {
+	v.t.Helper()
+	v.world.signal(v.id, "do", command{Count: n})
+	return v.until("the count", counted(n))
+}
+
+// returns has the workflow return, and takes all up to the end.
+func (v *viewer) returns(how string) []progress.Event {
+	v.t.Helper()
+	v.world.signal(v.id, "do", command{Return: how})
+	return v.closed()
 }
 
 // next returns what comes next; ok is false when the sequence has ended.
