@@ -2,6 +2,7 @@ package strategy
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -61,7 +63,13 @@ func (c *clockwork) DescribeWorkflowExecution(context.Context, *workflowservice.
 	}}, nil
 }
 
-func (c *clockwork) QueryWorkflow(ctx context.Context, _ *workflowservice.QueryWorkflowRequest, _ ...grpc.CallOption) (*workflowservice.QueryWorkflowResponse, error) {
+func (c *clockwork) QueryWorkflow(ctx context.Context, r *workflowservice.QueryWorkflowRequest, _ ...grpc.CallOption) (*workflowservice.QueryWorkflowResponse, error) {
+	if r.GetQuery().GetQueryType() == metadataQuery {
+		p, err := converter.GetDefaultDataConverter().ToPayloads(&sdkpb.WorkflowMetadata{Definition: &sdkpb.WorkflowDefinition{
+			SignalDefinitions: []*sdkpb.WorkflowInteractionDefinition{{Name: handlers.Subscribe}},
+		}})
+		return &workflowservice.QueryWorkflowResponse{QueryResult: p}, err
+	}
 	c.queries++
 	since := time.Since(c.begun)
 	c.queried = append(c.queried, since)
@@ -334,5 +342,45 @@ func TestBounded(t *testing.T) {
 	}
 	if s := bounded("short"); s != "short" {
 		t.Errorf("it is %q", s)
+	}
+}
+
+// Signal asks once at first, and then only for what it was told of; push not
+// even that.
+func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
+	for name, queries := range map[string]int{Signal: 4, Push: 0} {
+		r, _ := newReceiver(t)
+		synctest.Test(t, func(t *testing.T) {
+			const change = 100 * time.Second
+			c := &clockwork{begun: time.Now()}
+			c.version = func(since time.Duration) int64 { return 1 + int64(since/change) }
+			o := SubscribeOptions{CheckEvery: time.Hour, RenewEvery: 4 * time.Minute}
+			told := false
+			c.subscribed = func(s handlers.Subscription) {
+				if told {
+					return // it is renewed
+				}
+				told = true
+				for n := range int64(4) {
+					time.AfterFunc(time.Duration(n)*change, func() {
+						r.dispatch(s.ID+fmt.Sprint(n), &handlers.Post{Subscriber: s.ID, Data: handlers.State{
+							Started: c.begun.UnixMilli(), Version: n + 1, RunID: "run", Chain: "run",
+						}})
+					})
+				}
+			}
+			s := NewSignal(c, r, o)
+			if name == Push {
+				s = NewPush(c, r, o)
+			}
+			versions, notices := take(t, s, c, 400*time.Second)
+			if !slices.Equal(versions, []int64{1, 2, 3, 4}) || len(notices) > 0 {
+				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
+			}
+			// A subscription is renewed with a look.
+			if c.queries > queries+1 || len(c.describes) > 3 {
+				t.Errorf("%s: %d queries, describes at %v", name, c.queries, c.describes)
+			}
+		})
 	}
 }

@@ -39,8 +39,8 @@ func (c *calls) signal(ctx context.Context, id, runID, name string, arg any) err
 // metadataQuery is what every workflow of the SDKs answers.
 const metadataQuery = "__temporal_workflow_metadata"
 
-// takesSignal asks the run's code whether it takes a signal, which is only
-// needed where nothing comes of one: a signal that nobody takes is no error.
+// takesSignal asks the run's code whether it takes a signal: sending one that
+// nobody takes is no error.
 func (c *calls) takesSignal(ctx context.Context, id string, r *run, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -48,7 +48,10 @@ func (c *calls) takesSignal(ctx context.Context, id string, r *run, name string)
 		Namespace: c.namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: r.id},
 		Query: &querypb.WorkflowQuery{QueryType: metadataQuery},
 	})
-	if err != nil {
+	switch {
+	case isTimeout(err):
+		return false, c.noAnswer(err)
+	case err != nil:
 		return false, fmt.Errorf("query what the workflow takes: %w", err)
 	}
 	dc := converter.WithDataConverterSerializationContext(c.converter, converter.WorkflowSerializationContext{

@@ -96,6 +96,8 @@ type subscribed struct {
 	// to is the run that is subscribed to, empty: none. renewed is when.
 	to      string
 	renewed time.Time
+	// asked says that the workflow takes subscriptions.
+	asked bool
 	// again is until when a subscription that was refused is not tried.
 	again time.Time
 	// heard says that a message of this run has come, over that it sends no
@@ -163,6 +165,9 @@ func (f *subscribed) subscribe() bool {
 	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew && !f.lost || time.Now().Before(f.again) {
 		return true
 	}
+	if more := f.ask(); !more || !f.asked {
+		return more
+	}
 	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, f.subscription(f.o.renew*5/2))
 	var gone *serviceerror.NotFound
 	switch {
@@ -182,6 +187,30 @@ func (f *subscribed) subscribe() bool {
 		f.heard, f.over, f.settle, f.quiet = false, false, settlePace, time.Now()
 	}
 	f.to, f.renewed, f.lost = f.run.id, time.Now(), false
+	return true
+}
+
+// ask asks once whether the workflow takes subscriptions. It goes before the
+// first of them: a signal that nobody takes stays in the history, and who gave
+// such a run the handlers later would have it do, in a replay, what it has not
+// done.
+func (f *subscribed) ask() (more bool) {
+	if f.asked {
+		return true
+	}
+	takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe)
+	var unknown *serviceerror.QueryFailed
+	switch {
+	case errors.As(err, &unknown):
+		// An SDK that does not tell.
+	case err != nil:
+		more := f.troubled(&f.refused, err)
+		f.again = time.Now().Add(f.refused.backoff)
+		return more
+	case !takes:
+		return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
+	}
+	f.asked = true
 	return true
 }
 
@@ -288,9 +317,6 @@ func (f *subscribed) degrade(why string, cause error) bool {
 	}
 	if !f.failing.IsZero() || f.last.Returned != "" {
 		return true // it is; or there is no more to come
-	}
-	if takes, err := f.calls.takesSignal(f.ctx, f.id, &f.run, handlers.Subscribe); err == nil && !takes {
-		return f.fail(noHandler(f.run.workflowType, "signal", handlers.Subscribe))
 	}
 	of, pace := f.run.id, f.o.degraded
 	n := &Notice{Kind: Degraded, Since: f.quiet, Reason: "adaptive polling: " + why, Cause: cause}

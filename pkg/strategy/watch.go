@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/runcast/runcast/internal/closeevent"
 	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
 )
@@ -142,7 +143,8 @@ func (w *watch) state(s handlers.State) (newer, more bool) {
 func (w *watch) close(r run) bool {
 	w.run = r
 	if w.last.RunID != r.id || w.last.Returned == "" {
-		s, err := w.calls.query(w.ctx, w.id, &r)
+		var s handlers.State
+		err := w.lastly(func() (err error) { s, err = w.calls.query(w.ctx, w.id, &r); return err })
 		switch {
 		case w.ctx.Err() != nil:
 			return w.fail(w.ctx.Err())
@@ -167,12 +169,28 @@ func (w *watch) close(r run) bool {
 	text := ""
 	if r.status != progress.StatusCompleted && r.status != progress.StatusCanceled && r.status != progress.StatusUnknown {
 		// Why it ended is worth a call, but no delay of the end.
-		if end, err := w.calls.end(w.ctx, w.id, r.id); err == nil {
+		var end closeevent.End
+		if w.lastly(func() (err error) { end, err = w.calls.end(w.ctx, w.id, r.id); return err }) == nil {
 			text = end.Message
 		}
 	}
 	w.yield(closedEvent(w.id, &r, at, text), nil)
 	return false
+}
+
+// lastTries is how often a call is made without which the end lacks something:
+// within three seconds or so.
+const lastTries = 5
+
+// lastly makes a call for the end of a run. What the server has no room for is
+// tried again, a few times: nobody asks later.
+func (w *watch) lastly(call func() error) error {
+	for n := 0; ; n++ {
+		err := call()
+		if err == nil || !isLimited(err) || n+1 == lastTries || !sleep(w.ctx, jittered(minBackoff<<n)) {
+			return err
+		}
+	}
 }
 
 // lastState takes the state of a run that has closed.

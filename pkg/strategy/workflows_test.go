@@ -17,6 +17,7 @@ var testWorkflows = map[string]any{
 	"QueryOnly": queryOnly,
 	"ByHand":    byHand,
 	"Limited":   limited,
+	"Canceled":  canceled,
 	"Timed":     timed,
 }
 
@@ -56,6 +57,12 @@ func timed(ctx workflow.Context) error {
 		workflow.NewTimer(ctx, time.Hour)
 		reporter.Workflow(ctx).Count(do.Count, 100)
 	}
+}
+
+// canceled counts one, and ends when it is canceled.
+func canceled(ctx workflow.Context) error {
+	reporter.Workflow(ctx).Count(1, 100)
+	return workflow.Sleep(ctx, time.Hour)
 }
 
 // limited does what it is told, with the plugin's handlers replaced by others

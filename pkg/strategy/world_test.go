@@ -14,11 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
@@ -311,6 +313,8 @@ type callCounter struct {
 	open  int
 	// fail, when not nil, is asked before each call.
 	fail func(method string) error
+	// hold has each call wait until it is given up.
+	hold bool
 }
 
 func (c *callCounter) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -320,7 +324,7 @@ func (c *callCounter) intercept(ctx context.Context, method string, req, reply a
 	}
 	c.calls[path.Base(method)]++
 	c.open++
-	fail := c.fail
+	fail, hold := c.fail, c.hold
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -329,8 +333,12 @@ func (c *callCounter) intercept(ctx context.Context, method string, req, reply a
 	}()
 	if fail != nil {
 		if err := fail(path.Base(method)); err != nil {
-			return err
+			return serviceerror.ToStatus(err).Err() // as it comes from a server
 		}
+	}
+	if hold {
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
 	}
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
@@ -345,6 +353,12 @@ func (c *callCounter) failWith(f func(method string) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fail = f
+}
+
+func (c *callCounter) holdAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hold = true
 }
 
 func (c *callCounter) count(method string) int {
