@@ -25,6 +25,7 @@ type commands struct {
 	Watch       watchCommand       `cmd:"" help:"Follow a workflow until it ends. Exits with 0 if it completed, 1 if it ended otherwise, 2 if that could not be learned."`
 	SMS         smsCommand         `cmd:"" name:"sms" help:"Send a message, as if it had come by SMS, and watch it being answered. Exits like watch."`
 	DeadLetters deadLettersCommand `cmd:"" name:"deadletters" help:"List what runs could not push to webhooks, send it again, or drop it."`
+	PushSecret  pushSecretCommand  `cmd:"" name:"push-secret" help:"Print the secrets with which a receiver of webhooks verifies them."`
 	Health      healthCommand      `cmd:"" help:"Ask a service how it is. Exits with 0 if it answers 200. Made for health checks in images that hold no shell."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }

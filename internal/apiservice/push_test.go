@@ -84,8 +84,14 @@ type ledger struct {
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	keys, _ := webhook.ParseKeys(pushSecret)
-	id, err := keys.Verify(r.Header, body)
+	id := ""
+	keys, err := webhook.ParseKeys(pushSecret)
+	if err == nil {
+		keys, err = keys.For("http://" + r.Host + r.URL.Path)
+	}
+	if err == nil {
+		id, err = keys.Verify(r.Header, body)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil || l.down {

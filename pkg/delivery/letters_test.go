@@ -31,6 +31,15 @@ func keys(t *testing.T) webhook.Keys {
 	return k
 }
 
+// verify checks a webhook with the keys of the URL to which it came.
+func verify(t *testing.T, r *http.Request, body []byte) (id string, err error) {
+	k, err := keys(t).For("http://" + r.Host + r.URL.Path)
+	if err != nil {
+		return "", err
+	}
+	return k.Verify(r.Header, body)
+}
+
 func sender(t *testing.T) *webhook.Sender {
 	t.Helper()
 	allow, err := webhook.ParseAllow("127.0.0.1")
@@ -80,10 +89,9 @@ type endpointServer struct {
 func receive(t *testing.T, status int) *endpointServer {
 	t.Helper()
 	e := &endpointServer{status: status}
-	k := keys(t)
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		id, err := k.Verify(r.Header, body)
+		id, err := verify(t, r, body)
 		if err != nil {
 			t.Error(err)
 		}

@@ -125,10 +125,9 @@ type postServer struct {
 func takePosts(t *testing.T, answer func(n int, w http.ResponseWriter)) *postServer {
 	t.Helper()
 	s := &postServer{answer: answer}
-	k := keys(t)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		id, err := k.Verify(r.Header, body)
+		id, err := verify(t, r, body)
 		var post handlers.Post
 		if err == nil {
 			err = json.Unmarshal(body, &post)

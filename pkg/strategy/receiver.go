@@ -47,8 +47,9 @@ type ReceiverStats struct {
 	Refused int64
 }
 
-// NewReceiver returns a receiver that verifies with keys, and that workers
-// reach at the URL, which is where its handler is served.
+// NewReceiver returns a receiver that workers reach at the URL, which is where
+// its handler is served. It verifies with the keys that are this URL's among
+// those of the deployment.
 func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
 	if keys.Empty() {
 		return nil, errors.New("strategy: a receiver needs the secrets of its workers; set RUNCAST_PUSH_SECRETS")
@@ -56,6 +57,9 @@ func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("strategy: %q is not the URL of a receiver, such as http://127.0.0.1:8081/v1/strategies/callback", rawURL)
+	}
+	if keys, err = keys.For(rawURL); err != nil {
+		return nil, fmt.Errorf("strategy: %w", err)
 	}
 	return &Receiver{keys: keys, url: rawURL, boxes: make(map[string]*mailbox), seen: make(map[string]bool)}, nil
 }
@@ -106,7 +110,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request) (*handlers.Pos
 	if err != nil {
 		return nil, "", &problem.Problem{
 			Status: http.StatusUnauthorized,
-			Detail: fmt.Sprintf("It cannot be verified: %v. RUNCAST_PUSH_SECRETS must be the same here and on the workers, and their clocks right.", err),
+			Detail: fmt.Sprintf("It cannot be verified: %v. RUNCAST_PUSH_SECRETS must be the same here and on the workers, and their clocks right; and RUNCAST_CALLBACK_URL names where workers reach this.", err),
 		}
 	}
 	var post handlers.Post

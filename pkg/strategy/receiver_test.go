@@ -15,13 +15,18 @@ import (
 	"github.com/runcast/runcast/pkg/webhook"
 )
 
+// newReceiver returns a receiver and the keys with which it is sent messages.
 func newReceiver(t *testing.T) (*Receiver, webhook.Keys) {
 	t.Helper()
 	k, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewReceiver(k, "http://127.0.0.1:8081/v1/strategies/callback")
+	const url = "http://127.0.0.1:8081/v1/strategies/callback"
+	r, err := NewReceiver(k, url)
+	if err == nil {
+		k, err = k.For(url)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

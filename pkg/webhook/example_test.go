@@ -15,7 +15,8 @@ import (
 // what is newer. In a real one both would be in the database, written together
 // with what the state changes there.
 func ExampleKeys_Verify() {
-	keys, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD") // RUNCAST_PUSH_SECRETS
+	// Its own secret, as `runcast push-secret` prints it.
+	keys, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
 	if err != nil {
 		log.Fatal(err)
 	}

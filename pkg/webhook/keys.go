@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -14,8 +16,12 @@ import (
 // Keys sign and verify. What is sent carries a signature by each, and one that
 // verifies is enough: a new secret is put in front everywhere, and later the
 // old one is taken away. The zero value has none.
+//
+// Those of a deployment sign nothing themselves: each receiver has keys of its
+// own, see [Keys.For].
 type Keys struct {
-	keys []*standardwebhooks.Webhook
+	secrets [][]byte
+	keys    []*standardwebhooks.Webhook
 }
 
 // secretPrefix is how Standard Webhooks marks a secret.
@@ -39,13 +45,62 @@ func ParseKeys(secrets ...string) (Keys, error) {
 		if len(raw) < minSecret || len(raw) > maxSecret {
 			return Keys{}, fmt.Errorf("secret %d has %d bytes, and %d to %d are needed; make one with: openssl rand -base64 32", i+1, len(raw), minSecret, maxSecret)
 		}
-		key, err := standardwebhooks.NewWebhookRaw(raw)
-		if err != nil {
+		if err := k.add(raw); err != nil {
 			return Keys{}, fmt.Errorf("secret %d: %w", i+1, err)
 		}
-		k.keys = append(k.keys, key)
 	}
 	return k, nil
+}
+
+func (k *Keys) add(secret []byte) error {
+	key, err := standardwebhooks.NewWebhookRaw(secret)
+	if err != nil {
+		return err
+	}
+	k.secrets, k.keys = append(k.secrets, secret), append(k.keys, key)
+	return nil
+}
+
+// derivation sets the keys of receivers apart from whatever else may be made
+// of the same secrets one day.
+const derivation = "runcast webhook receiver v1 "
+
+// For returns the keys of one receiver, in the same order: HKDF-SHA-256 (RFC
+// 5869) of each secret, with the URL as its information. Who has them can sign
+// for this receiver and for no other. What counts of the URL is its scheme,
+// host, port and path: a query may differ from run to run. The error says why
+// it is no URL of a receiver.
+func (k Keys) For(rawURL string) (Keys, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return Keys{}, err
+	}
+	path := u.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	info := derivation + u.Scheme + "://" + strings.ToLower(hostPort(u)) + path
+	var of Keys
+	for _, secret := range k.secrets {
+		key, err := hkdf.Key(sha256.New, secret, nil, info, sha256.Size)
+		if err == nil {
+			err = of.add(key)
+		}
+		if err != nil {
+			return Keys{}, fmt.Errorf("derive a receiver's key: %w", err)
+		}
+	}
+	return of, nil
+}
+
+// Secrets returns the secrets as Standard Webhooks writes them: those of a
+// receiver are for it to verify with. Keep them out of logs.
+func (k Keys) Secrets() []string {
+	texts := make([]string, len(k.secrets))
+	for i, secret := range k.secrets {
+		texts[i] = secretPrefix + base64.StdEncoding.EncodeToString(secret)
+	}
+	return texts
 }
 
 // Empty reports whether there is no secret.

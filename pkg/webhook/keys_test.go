@@ -41,6 +41,50 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// Each receiver has keys of its own, of each secret: what is meant for one is
+// worth nothing at another, and none verifies with the deployment's.
+func TestKeysOfReceivers(t *testing.T) {
+	const url = "https://receiver.example/runcast"
+	deployment := keys(t, newSecret, secret)
+	of := func(url string, secrets ...string) webhook.Keys {
+		t.Helper()
+		k, err := keys(t, secrets...).For(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	here := of(url, newSecret, secret)
+	h := signed(t, here, time.Now(), "{}")
+	for name, tt := range map[string]struct {
+		keys webhook.Keys
+		ok   bool
+	}{
+		"its own":              {here, true},
+		"of the old secret":    {of(url, secret), true},
+		"with a query":         {of(url+"?run=7#top", newSecret), true},
+		"with the usual port":  {of("https://Receiver.Example:443/runcast", newSecret), true},
+		"what it was given":    {keys(t, here.Secrets()...), true},
+		"another path":         {of(url+"/2", newSecret, secret), false},
+		"another port":         {of("https://receiver.example:8443/runcast", newSecret, secret), false},
+		"without TLS":          {of("http://receiver.example/runcast", newSecret, secret), false},
+		"another host":         {of("https://receiver.example.org/runcast", newSecret, secret), false},
+		"the deployment's own": {deployment, false},
+	} {
+		if _, err := tt.keys.Verify(h, []byte("{}")); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, s := range here.Secrets() {
+		if s == secret || s == newSecret || len(s) < len("whsec_")+32 {
+			t.Errorf("a receiver is given %q", s)
+		}
+	}
+	if _, err := deployment.For("ftp://receiver.example"); err == nil {
+		t.Error("a URL of no receiver has keys")
+	}
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	k := keys(t, secret)
 	good := signed(t, k, time.Now(), "{}")

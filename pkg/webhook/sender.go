@@ -17,6 +17,7 @@ import (
 
 // Options of a [Sender]. Keys are required.
 type Options struct {
+	// Keys are the deployment's: each receiver's are made of them.
 	Keys Keys
 	// Allow names addresses that may be called beside public ones.
 	Allow Allow
@@ -92,7 +93,11 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "runcast-webhook")
-	if err := s.o.Keys.Sign(req.Header, m.ID, time.Now(), m.Body); err != nil {
+	keys, err := s.o.Keys.For(m.URL)
+	if err != nil {
+		return &Error{Reason: err.Error(), Final: true, cause: err}
+	}
+	if err := keys.Sign(req.Header, m.ID, time.Now(), m.Body); err != nil {
 		return &Error{Reason: err.Error(), Final: true, cause: err}
 	}
 	res, err := s.transport.RoundTrip(req)
