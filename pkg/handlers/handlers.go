@@ -172,7 +172,9 @@ func (h *Handlers) Finish(ctx workflow.Context, status progress.Status) {
 	s := h.state
 	s.Returned = status
 	h.count(ctx, s)
-	if status != progress.StatusRunning {
+	if status == progress.StatusRunning {
+		h.deliveries.closing = true // what would begin now is aborted at once
+	} else {
 		h.dropUnsubscribed(ctx)
 		h.deliveries.finish(ctx)
 	}

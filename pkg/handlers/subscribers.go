@@ -19,8 +19,11 @@ const (
 // slice, since workflow code must go through them in the same order always.
 type subscribers []Subscription
 
-// takeSubscriptions takes the signals for as long as the run lasts.
+// takeSubscriptions takes the signals for as long as the run lasts, also once
+// it was canceled.
 func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
 	s := workflow.NewSelector(ctx)
 	s.AddReceive(workflow.GetSignalChannel(ctx, Subscribe), func(c workflow.ReceiveChannel, _ bool) {
 		var sub Subscription
@@ -39,7 +42,9 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 			h.deliveries.unsubscribed(sub.ID)
 		}
 	})
-	for {
+	// It has no signal in hand while it waits: whoever returns in the task in
+	// which one comes finds it in its channel.
+	for workflow.Await(ctx, s.HasPending) == nil {
 		s.Select(ctx)
 	}
 }
