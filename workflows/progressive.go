@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/runcast/runcast/activities"
+	"github.com/runcast/runcast/pkg/handlers"
 )
 
 // ProgressiveName is the workflow type of [ProgressiveWorkflow].
@@ -82,10 +83,9 @@ func ProgressiveWorkflow(ctx workflow.Context, in ProgressiveInput) (Progressive
 		return ProgressiveResult{}, err
 	}
 	for step := in.Done + 1; step <= in.Steps; step++ {
-		// Where many follow the run, Temporal may advise it: each change that
-		// they wait for by an update is kept in its history.
-		advised := workflow.GetInfo(ctx).GetContinueAsNewSuggested()
-		if (step == in.ContinueAt || advised) && in.Done < step-1 {
+		// Where many follow the run it may be advised to: what they wait for,
+		// and what they are told, is kept in its history.
+		if (step == in.ContinueAt || handlers.ContinueAsNewAdvised(ctx)) && in.Done < step-1 {
 			in.Done = step - 1
 			return ProgressiveResult{}, workflow.NewContinueAsNewError(ctx, ProgressiveName, in)
 		}

@@ -10,9 +10,13 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
+	"github.com/runcast/runcast/activities"
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
@@ -97,6 +101,23 @@ func (r *ran) count(ok func(progress.Event) bool) int {
 
 func isType(t progress.EventType) func(progress.Event) bool {
 	return func(e progress.Event) bool { return e.Type == t }
+}
+
+// It continues as new when it is advised to, with the steps that are done.
+func TestProgressiveWorkflowHeedsAdvice(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.RegisterActivity(activities.DoStep)
+	env.SetContinueAsNewSuggested(true)
+	env.ExecuteWorkflow(workflows.ProgressiveWorkflow, workflows.ProgressiveInput{Steps: 5, StepMS: 1, Done: 1})
+	var next *workflow.ContinueAsNewError
+	if err := env.GetWorkflowError(); !errors.As(err, &next) {
+		t.Fatalf("it ended with %v", err)
+	}
+	var in workflows.ProgressiveInput
+	if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil || in.Steps != 5 || in.Done != 2 {
+		t.Errorf("it goes on with %+v, %v", in, err)
+	}
 }
 
 func TestProgressiveWorkflow(t *testing.T) {

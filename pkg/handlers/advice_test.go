@@ -135,64 +135,6 @@ func TestSubscriptionsOfTheLastTask(t *testing.T) {
 	}
 }
 
-// patient waits as long-lived workflows do, and says how it was woken.
-func patient(ctx workflow.Context, wait time.Duration) (handlers.Woken, error) {
-	said := 0
-	c := workflow.GetSignalChannel(ctx, "say")
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		for c.Receive(ctx, nil) {
-			said++
-		}
-	})
-	return handlers.AwaitWithTimeout(ctx, wait, func() bool { return said >= 2 })
-}
-
-func TestAwaitWithTimeout(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		do     func(env *testsuite.TestWorkflowEnvironment)
-		wait   time.Duration
-		old    bool
-		want   handlers.Woken
-		cancel bool
-	}{
-		{name: "the time is over", wait: time.Hour},
-		{name: "there is no time"},
-		{name: "what was awaited", wait: time.Hour, want: handlers.ByCondition, do: func(env *testsuite.TestWorkflowEnvironment) {
-			env.SignalWorkflow("say", nil)
-			env.SignalWorkflow("say", nil)
-		}},
-		{name: "canceled", wait: time.Hour, cancel: true, do: func(env *testsuite.TestWorkflowEnvironment) { env.CancelWorkflow() }},
-		{name: "advised", wait: time.Hour, want: handlers.ByAdvice, do: func(env *testsuite.TestWorkflowEnvironment) {
-			env.SetContinueAsNewSuggested(true)
-			env.SignalWorkflow("say", nil)
-		}},
-		{name: "advised, by the version before", wait: time.Hour, old: true, do: func(env *testsuite.TestWorkflowEnvironment) {
-			env.SetContinueAsNewSuggested(true)
-			env.SignalWorkflow("say", nil)
-		}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			env := new(testsuite.WorkflowTestSuite).NewTestWorkflowEnvironment()
-			env.RegisterWorkflow(patient)
-			if tt.old {
-				env.OnGetVersion("runcast.continue-as-advised", workflow.DefaultVersion, workflow.Version(1)).Return(workflow.DefaultVersion)
-			}
-			if tt.do != nil {
-				env.RegisterDelayedCallback(func() { tt.do(env) }, time.Minute)
-			}
-			env.ExecuteWorkflow(patient, tt.wait)
-			if err := env.GetWorkflowError(); (err != nil) != tt.cancel {
-				t.Fatal(err)
-			}
-			var got handlers.Woken
-			if err := env.GetWorkflowResult(&got); !tt.cancel && (err != nil || got != tt.want) {
-				t.Errorf("it was woken by %v, %v, want %v", got, err, tt.want)
-			}
-		})
-	}
-}
-
 // The advice comes with Temporal's, or when a budget of the handlers is
 // nearly spent.
 func TestContinueAsNewAdvised(t *testing.T) {

@@ -152,6 +152,34 @@ func TestRunOutOfUpdates(t *testing.T) {
 	}
 }
 
+// A run that continues as new when it is advised to is followed by updates all
+// the time.
+func TestContinuesInTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, updateArm(strategy.UpdateOptions{}))
+	w.worker()
+	v := w.follow("Limited", handlers.Options{MaxUpdates: 5})
+	runs := map[string]bool{}
+	var events []progress.Event
+	for n := range int64(12) {
+		events = append(events, v.counts(n+1)...)
+		e := events[len(events)-1]
+		runs[e.RunID] = true
+		if n%4 == 3 {
+			w.signal(v.id, "do", command{Return: "advised"})
+			events = append(events, v.until("the next run", func(next progress.Event) bool { return next.RunID != e.RunID })...)
+		}
+	}
+	events = append(events, v.returns("complete")...)
+	rising(t, events)
+	if len(runs) != 3 || degraded(v) != 0 {
+		t.Errorf("%d runs; notices %v", len(runs), v.notices)
+	}
+	if end := events[len(events)-1]; end.Status != progress.StatusCompleted {
+		t.Errorf("the end is %+v", end)
+	}
+}
+
 // Temporal takes 2,000 updates of a run in all, whoever sends them, and says
 // in time that the run should continue as new.
 func TestServersBudget(t *testing.T) {

@@ -80,7 +80,8 @@ func limited(ctx workflow.Context, o handlers.Options) error {
 		switch do.Return {
 		case "complete":
 		case "advised": // only then
-			if !workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			advised := func() bool { return h.ContinueAsNewAdvised(ctx) }
+			if ok, err := workflow.AwaitWithTimeout(ctx, within/3, advised); err != nil || !ok {
 				end = errors.New("nobody has advised it")
 				break
 			}
