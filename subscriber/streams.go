@@ -35,6 +35,12 @@ type StreamOptions struct {
 	// is answered 404, one that wraps [hub.ErrFull] 503, any other 409. Nil
 	// refuses none.
 	Refused func(id string) error
+	// Unknown is asked, before a stream opens, about a workflow of which a
+	// source that is not sparse has nothing. Its error is answered as one of
+	// Refused is; nil lets the viewer wait. Then each request waits up to
+	// Config.OpenWait for the source; while that is away nobody is asked. Nil
+	// lets everybody wait.
+	Unknown func(ctx context.Context, id string) error
 	// Parameters are those that a request may have beside the streams' own.
 	Parameters []string
 	// Config are the bounds; MaxViewers is this hub's alone.
@@ -188,13 +194,14 @@ func (s *Streams) begin(w http.ResponseWriter, r *http.Request) *opening {
 func (s *Streams) open(ctx context.Context, o *opening) error {
 	after := o.topic.Want.After
 	resumes := after != nil && !after.IsZero()
-	if !resumes && !s.o.Sparse {
+	if !resumes && !s.o.Sparse && s.o.Unknown == nil {
 		return nil
 	}
+	request := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.o.Config.OpenWait)
 	defer cancel()
 	h := s.hub.Open(ctx, o.topic.Name)
-	if s.o.Sparse {
+	if s.o.Sparse || s.o.Unknown != nil {
 		// What was learned is not to be forgotten before the stream has it.
 		o.held = &h
 	} else {
@@ -204,6 +211,9 @@ func (s *Streams) open(ctx context.Context, o *opening) error {
 		if err := s.o.Refused(o.topic.Name.Name); err != nil {
 			return err
 		}
+	}
+	if s.o.Unknown != nil && h.Empty() {
+		return s.o.Unknown(request, o.topic.Name.Name)
 	}
 	o.atEnd = resumes && h.AtEnd(ctx, *after, o.topic.Want.Run)
 	return nil

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/runcast/runcast/internal/choice"
@@ -55,7 +57,7 @@ const noSecrets = "what runs send cannot be verified without a secret; set RUNCA
 
 // strategies returns the service that serves all ways to follow a workflow.
 func (c *Config) strategies(temporal client.Client, o client.Options, receiver *strategy.Receiver, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
-	ways, names := ways(followers(temporal, o, receiver))
+	ways, names := ways(followers(temporal, o, receiver), finder(temporal, o.Namespace))
 	missing := make(map[string]string)
 	if receiver == nil {
 		missing[strategy.Signal], missing[strategy.Push] = noSecrets, noSecrets
@@ -78,8 +80,9 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 const openWait = 5 * time.Second
 
 // ways returns the strategies in their order, and their names, of which the
-// first is what is chosen where nothing says otherwise.
-func ways(followers map[string]strategy.Strategy) (list []strategies.Way, names []string) {
+// first is what is chosen where nothing says otherwise. Find is for redis; see
+// [strategies.Way].
+func ways(followers map[string]strategy.Strategy, find func(context.Context, string) error) (list []strategies.Way, names []string) {
 	names = []string{strategy.Redis}
 	for _, name := range strategy.Names() {
 		way := strategies.Way{Name: name, About: about[name]}
@@ -90,6 +93,8 @@ func ways(followers map[string]strategy.Strategy) (list []strategies.Way, names 
 			}
 			way.Watcher = watcher{f}
 			names = append(names, name)
+		} else {
+			way.Find = find
 		}
 		list = append(list, way)
 	}
@@ -138,12 +143,35 @@ func typeOf(store *redisstore.Store, temporal client.Client) func(context.Contex
 			return snap.Type, nil
 		}
 		d, err := temporal.DescribeWorkflowExecution(ctx, id, "")
-		if notFound := (*serviceerror.NotFound)(nil); errors.As(err, &notFound) {
-			return "", fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound)
-		}
 		if err != nil {
-			return "", fmt.Errorf("describe the workflow: %w", err)
+			return "", describeError(id, err)
 		}
 		return d.GetWorkflowExecutionInfo().GetType().GetName(), nil
 	}
+}
+
+// finder returns how it is found out whether there is a workflow: by one
+// describe, which is not tried again. What Temporal has no room for lets the
+// viewer wait.
+func finder(temporal strategy.Temporal, namespace string) func(context.Context, string) error {
+	if namespace == "" {
+		namespace = client.DefaultNamespace
+	}
+	return func(ctx context.Context, id string) error {
+		_, err := temporal.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{
+			Namespace: namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: id},
+		})
+		return describeError(id, err)
+	}
+}
+
+func describeError(id string, err error) error {
+	var notFound *serviceerror.NotFound
+	switch {
+	case errors.As(err, &notFound):
+		return fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound)
+	case err != nil:
+		return fmt.Errorf("describe the workflow: %w", err)
+	}
+	return nil
 }

@@ -69,6 +69,7 @@ type served struct {
 	url    string
 	client client.Client
 	calls  *counted
+	store  *redisstore.Store
 	queue  string
 	names  []string
 	// work starts a worker, which stops with the test or when it is told to.
@@ -96,6 +97,7 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	s.store = store
 	o := worker.Options{WorkerStopTimeout: time.Second}
 	if withPlugin {
 		o.Plugins = []worker.Plugin{reporter.New(s.client, store)}
@@ -156,7 +158,7 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 		}
 		server.Close()
 	})
-	_, s.names = ways(followers(theirs, client.Options{}, receiver))
+	_, s.names = ways(followers(theirs, client.Options{}, receiver), nil)
 	s.calls.take()
 	return s
 }
@@ -287,14 +289,17 @@ func TestStrategiesRefuse(t *testing.T) {
 	s := serveStrategies(t, "", false)
 	id := s.start(t)
 	for _, name := range s.names {
-		if name == strategy.Redis {
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
 			s.calls.take()
 			status, text := s.text(t, "/v1/strategies/"+name+"/workflows/none-"+testenv.Prefix(t)+"/stream")
 			if calls := s.calls.take(); status != 404 || sum(calls) != 1 || calls["DescribeWorkflowExecution"] != 1 {
 				t.Errorf("an unknown workflow: %d %s after %v", status, text, calls)
+			}
+			if !strings.Contains(text, ": not found") {
+				t.Errorf("an unknown workflow is answered %s", text)
+			}
+			if name == strategy.Redis {
+				return
 			}
 			status, text = s.text(t, "/v1/strategies/"+name+"/workflows/"+id+"/stream")
 			if status != 409 || !strings.Contains(text, workflows.ProgressiveName) || !strings.Contains(text, `runcast.`) {
@@ -388,6 +393,12 @@ func TestServeStrategies(t *testing.T) {
 	env := settings.Env{"TEMPORAL_ADDRESS": testenv.TemporalAddress(t)}
 	go func() { ended <- Serve(ctx, c, env, slog.New(slog.DiscardHandler), func(a string) { addr <- a }) }()
 	s := &served{url: "http://" + <-addr}
+	store, err := redisstore.Open(t.Context(), c.Redis.URL, redisstore.Options{Prefix: c.Redis.Prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	written(t, store, "w/1")
 	res := s.get(t, "/v1/strategies/redis/workflows/w%2F1/stream")
 	scan := bufio.NewScanner(res.Body)
 	reads(t, scan, `"workflow_id":"w/1"`)

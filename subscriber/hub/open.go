@@ -32,6 +32,14 @@ func (h Handle) Ready() bool {
 	}
 }
 
+// Empty reports that the topic has been read, and nothing is known of it: the
+// source had nothing, and nothing has come since.
+func (h Handle) Empty() bool {
+	h.t.mu.Lock()
+	defer h.t.mu.Unlock()
+	return h.t.ready && h.t.ring.head().Seq == 0
+}
+
 // AtEnd reports whether pos is exactly the end of the newest chain, which
 // has closed and is one that a viewer of run (empty: of any) waits for. Such
 // a viewer has everything: there is nothing to stream. The stream is read to

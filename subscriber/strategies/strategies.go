@@ -40,6 +40,11 @@ type Way struct {
 	About string
 	// Watcher follows; nil: the store does, with all that it promises.
 	Watcher follow.Watcher
+	// Find says whether there is a workflow of which the store has nothing: a
+	// viewer of one for which its error wraps [progress.ErrNotFound] is
+	// refused, any other waits. All who ask at once share one call. Nil: all
+	// wait. It is for a way without a watcher, which refuses by itself.
+	Find func(ctx context.Context, id string) error
 }
 
 // Options of the service. Ways and Rules are required.
@@ -71,7 +76,7 @@ type Service struct {
 	o       Options
 	ways    map[string]*way
 	names   []string // of the ways, and Auto
-	types   *typeCache
+	types   *answers
 	metrics *metrics
 	handler http.Handler
 
@@ -95,7 +100,7 @@ func New(o Options) (*Service, error) {
 	if o.TypeOf == nil && len(o.Rules.Types()) > 0 {
 		return nil, errors.New("strategies: TypeOf is required for rules by type")
 	}
-	s := &Service{o: o, ways: make(map[string]*way), types: newTypeCache(o.TypeOf)}
+	s := &Service{o: o, ways: make(map[string]*way), types: newAnswers(o.TypeOf, 0)}
 	for _, one := range o.Ways {
 		w, err := s.serve(one)
 		if err != nil {
@@ -126,7 +131,8 @@ func (s *Service) serve(one Way) (*way, error) {
 			return nil, errors.New("it has neither a watcher nor a store")
 		}
 		source := subscriber.NewSource(s.o.Store)
-		so.Source, w.close = source, source.Close
+		so.Source, so.Unknown, w.close = source, s.unknown(w), source.Close
+		so.Config.OpenWait = storeWait
 		w.feed = func() { source.Feed(w.streams.Hub()) }
 	} else {
 		logger := s.o.Logger

@@ -1,0 +1,121 @@
+package strategies
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/runcast/runcast/pkg/progress"
+)
+
+const (
+	// maxAnswers is how many workflows' answers are kept.
+	maxAnswers = 10_000
+	// answerAge is how long one is believed: another run under the same ID may
+	// have another type.
+	answerAge = time.Minute
+)
+
+// answers keeps what was answered of workflows. All who ask for one at once
+// share the answer.
+type answers struct {
+	ask func(context.Context, string) (string, error)
+	// missingAge is how long it is believed that there is no such workflow; 0:
+	// it is not.
+	missingAge time.Duration
+
+	mu   sync.Mutex
+	kept map[string]*answer
+}
+
+// answer is an answer, or the question for it. Done is closed with the answer;
+// what is below is not changed after.
+type answer struct {
+	done  chan struct{}
+	text  string
+	err   error
+	until time.Time
+}
+
+func newAnswers(ask func(context.Context, string) (string, error), missingAge time.Duration) *answers {
+	return &answers{ask: ask, missingAge: missingAge, kept: make(map[string]*answer)}
+}
+
+// of returns the answer for a workflow. No failure is kept but that there is no
+// such workflow.
+func (c *answers) of(ctx context.Context, id string) (string, error) {
+	c.mu.Lock()
+	k := c.kept[id]
+	if k == nil || k.over(time.Now()) {
+		k = &answer{done: make(chan struct{})}
+		c.makeRoom()
+		c.kept[id] = k
+		c.mu.Unlock()
+		// It is for all who wait, so it does not end with the first of them;
+		// the deadline is the same for each.
+		deadline, _ := ctx.Deadline()
+		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		k.text, k.err = c.ask(asking, id)
+		switch {
+		case k.err == nil:
+			k.until = time.Now().Add(answerAge)
+		case c.missingAge > 0 && errors.Is(k.err, progress.ErrNotFound):
+			k.until = time.Now().Add(c.missingAge)
+		default:
+			c.mu.Lock()
+			if c.kept[id] == k {
+				delete(c.kept, id)
+			}
+			c.mu.Unlock()
+		}
+		close(k.done)
+		return k.text, k.err
+	}
+	c.mu.Unlock()
+	select {
+	case <-k.done:
+		return k.text, k.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// has reports whether there is an answer, and it is that there is a workflow.
+func (c *answers) has(id string) bool {
+	c.mu.Lock()
+	k := c.kept[id]
+	c.mu.Unlock()
+	if k == nil || k.over(time.Now()) {
+		return false
+	}
+	select {
+	case <-k.done:
+		return k.err == nil
+	default:
+		return false
+	}
+}
+
+// over reports whether the answer is too old.
+func (k *answer) over(now time.Time) bool {
+	select {
+	case <-k.done:
+		return now.After(k.until)
+	default:
+		return false
+	}
+}
+
+// makeRoom drops any one answer where there is no room for another. The mutex
+// is held.
+func (c *answers) makeRoom() {
+	if len(c.kept) < maxAnswers {
+		return
+	}
+	for id := range c.kept {
+		delete(c.kept, id)
+		return
+	}
+}
