@@ -58,6 +58,10 @@ type Config struct {
 	Redis          settings.Redis    `embed:""`
 	Payloads       settings.Payloads `embed:""`
 	Log            settings.Log      `embed:""`
+
+	// Linger is how long a workflow is followed after its last viewer; 10 s. It
+	// has no flag: operators have no reason to change it, tests do.
+	Linger time.Duration `kong:"-"`
 }
 
 // Vars are the defaults that are spelled elsewhere.

@@ -69,7 +69,7 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 	return strategies.New(strategies.Options{
 		Ways: ways, Missing: missing, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
 		Config: subscriber.Config{
-			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait,
+			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait, Linger: c.Linger,
 		},
 		MaxUpstreams: c.MaxUpstreams, Registerer: registry, Logger: logger,
 	})

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,6 +71,8 @@ type served struct {
 	client client.Client
 	calls  *counted
 	store  *redisstore.Store
+	prefix string // of its keys
+	keys   webhook.Keys
 	queue  string
 	names  []string
 	// work starts a worker, which stops with the test or when it is told to.
@@ -77,13 +80,16 @@ type served struct {
 	stopWorker func()
 }
 
-// held counts what it is told to, and returns when that is 0.
+// held counts what it is told to, returns when that is 0, and fails below.
 func held(ctx workflow.Context) error {
 	for {
 		var n int64
 		workflow.GetSignalChannel(ctx, "count").Receive(ctx, &n)
-		if n == 0 {
+		switch {
+		case n == 0:
 			return nil
+		case n < 0:
+			return errors.New("the oven is cold")
 		}
 		reporter.Workflow(ctx).Count(n, 100)
 	}
@@ -91,8 +97,8 @@ func held(ctx workflow.Context) error {
 
 func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	t.Helper()
-	s := &served{calls: &counted{calls: make(map[string]int)}, queue: "queue-" + testenv.Prefix(t), client: testenv.Temporal(t)}
-	store, err := redisstore.Open(t.Context(), testenv.Redis(t).URL(), redisstore.Options{Prefix: testenv.Prefix(t)})
+	s := &served{queue: "queue-" + testenv.Prefix(t), client: testenv.Temporal(t), prefix: testenv.Prefix(t)}
+	store, err := redisstore.Open(t.Context(), testenv.Redis(t).URL(), redisstore.Options{Prefix: s.prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,15 +108,14 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	if withPlugin {
 		o.Plugins = []worker.Plugin{reporter.New(s.client, store)}
 	}
-	keys, err := webhook.ParseKeys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
-	if err != nil {
+	if s.keys, err = webhook.ParseKeys(pushSecret); err != nil {
 		t.Fatal(err)
 	}
 	allow, err := webhook.ParseAllow("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sender, err := webhook.NewSender(webhook.Options{Keys: keys, Allow: allow})
+	sender, err := webhook.NewSender(webhook.Options{Keys: s.keys, Allow: allow})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +123,7 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	s.work = func() func() {
 		w := worker.New(s.client, s.queue, o)
 		w.RegisterWorkflowWithOptions(held, workflow.RegisterOptions{Name: workflows.ProgressiveName})
+		w.RegisterWorkflowWithOptions(limited, workflow.RegisterOptions{Name: "Limited"})
 		delivery.New(delivery.Options{Sender: sender}).Register(w)
 		if err := w.Start(); err != nil {
 			t.Fatal(err)
@@ -127,19 +133,26 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 		return stop
 	}
 	s.stopWorker = s.work()
+	return s.serve(t, Config{Strategy: rules})
+}
 
+// serve serves the strategies on one more node, by its own hubs.
+func (s *served) serve(t *testing.T, c Config) *served {
+	t.Helper()
+	n := *s
+	n.calls = &counted{calls: make(map[string]int)}
 	theirs := testenv.TemporalWith(t, client.Options{ConnectionOptions: client.ConnectionOptions{
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(s.calls.intercept)},
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(n.calls.intercept)},
 	}})
 	registry := prometheus.NewRegistry()
-	c := Config{Strategy: rules, Drain: 10 * time.Millisecond}
+	c.Drain = 10 * time.Millisecond
 	server := httptest.NewUnstartedServer(nil)
-	s.url = "http://" + server.Listener.Addr().String()
-	receiver, err := strategy.NewReceiver(keys, s.url+httpapi.CallbackPath)
+	n.url = "http://" + server.Listener.Addr().String()
+	receiver, err := strategy.NewReceiver(n.keys, c.callbackURL(server.Listener.Addr()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	streams, err := c.strategies(theirs, client.Options{}, receiver, store, registry, slog.New(slog.DiscardHandler))
+	streams, err := c.strategies(theirs, client.Options{}, receiver, n.store, registry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,15 +171,20 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 		}
 		server.Close()
 	})
-	_, s.names = ways(followers(theirs, client.Options{}, receiver), nil)
-	s.calls.take()
-	return s
+	_, n.names = ways(followers(theirs, client.Options{}, receiver), nil)
+	n.calls.take()
+	return &n
 }
 
 func (s *served) start(t *testing.T) string {
 	t.Helper()
-	id := "held-" + testenv.Prefix(t)
-	if _, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: s.queue}, workflows.ProgressiveName); err != nil {
+	return s.startAs(t, workflows.ProgressiveName)
+}
+
+func (s *served) startAs(t *testing.T, name string) string {
+	t.Helper()
+	id := name + "-" + testenv.Prefix(t)
+	if _, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: s.queue}, name); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -249,6 +267,11 @@ func TestHundredViewersShareOneUpstream(t *testing.T) {
 				for _, scan := range streams {
 					reads(t, scan, `"current":7`)
 				}
+				if name == strategy.Redis {
+					if n := s.subscribers(t, id); n != 1 {
+						t.Errorf("%d viewers are %d subscriptions of Redis", viewers, n)
+					}
+				}
 				s.count(t, id, 8)
 				for _, scan := range streams {
 					reads(t, scan, `"current":8`)
@@ -302,8 +325,12 @@ func TestStrategiesRefuse(t *testing.T) {
 				return
 			}
 			status, text = s.text(t, "/v1/strategies/"+name+"/workflows/"+id+"/stream")
-			if status != 409 || !strings.Contains(text, workflows.ProgressiveName) || !strings.Contains(text, `runcast.`) {
-				t.Errorf("a workflow without handlers: %d %s", status, text)
+			missing := `workflow type ProgressiveWorkflow has no query handler \"runcast.progress\"`
+			if name == strategy.Push { // it queries nothing
+				missing = `workflow type ProgressiveWorkflow has no signal handler \"runcast.subscribe\"`
+			}
+			if status != 409 || !strings.Contains(text, missing) {
+				t.Errorf("a workflow without handlers: %d %s, want %s", status, text, missing)
 			}
 		})
 	}
