@@ -30,6 +30,18 @@ func limited(ctx workflow.Context) error {
 	}
 }
 
+// queryOnly has one handler of those by which a run can be followed.
+func queryOnly(ctx workflow.Context) error {
+	err := workflow.SetQueryHandler(ctx, handlers.Query, func() (handlers.State, error) {
+		return handlers.State{Started: 1, Version: 1, Time: time.Unix(1, 0), RunID: workflow.GetInfo(ctx).WorkflowExecution.RunID}, nil
+	})
+	if err != nil {
+		return err
+	}
+	workflow.GetSignalChannel(ctx, "count").Receive(ctx, nil)
+	return nil
+}
+
 // told takes frames until the viewer is told why it is followed less well, if
 // it has not been, and checks what it is told.
 func (v *viewer) told(reason string, after time.Time) {
@@ -124,4 +136,26 @@ func TestSubscribedStale(t *testing.T) {
 	for _, v := range viewers {
 		v.ends(`"status":"completed"`)
 	}
+}
+
+// Where a run has not all handlers, viewers see how far it is, are told which
+// one is missing, and do not have it asked again and again.
+func TestHandlersHalfMissing(t *testing.T) {
+	s := serveStrategies(t, "", false)
+	id := s.startAs(t, "QueryOnly")
+	for _, tt := range []struct{ strategy, missing string }{
+		{strategy.Update, `no update handler \"runcast.next\"`},
+		{strategy.Signal, `no signal handler \"runcast.subscribe\"`},
+	} {
+		s.calls.take()
+		v := sse(t, t.Context(), tt.strategy, s.stream(tt.strategy, id))
+		v.until("snapshot", id)
+		if f := v.until("gap", `"reason":"stale"`); !f.has(tt.missing) {
+			t.Errorf("%s: told %s, want %s", tt.strategy, f.data, tt.missing)
+		}
+		if calls := s.calls.take(); sum(calls) > 5 {
+			t.Errorf("%s: until then there were %v", tt.strategy, calls)
+		}
+	}
+	s.count(t, id, 0)
 }

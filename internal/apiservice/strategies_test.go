@@ -123,6 +123,7 @@ func serveStrategies(t *testing.T, rules string, withPlugin bool) *served {
 	s.work = func() func() {
 		w := worker.New(s.client, s.queue, o)
 		w.RegisterWorkflowWithOptions(held, workflow.RegisterOptions{Name: workflows.ProgressiveName})
+		w.RegisterWorkflowWithOptions(queryOnly, workflow.RegisterOptions{Name: "QueryOnly"})
 		w.RegisterWorkflowWithOptions(limited, workflow.RegisterOptions{Name: "Limited"})
 		delivery.New(delivery.Options{Sender: sender}).Register(w)
 		if err := w.Start(); err != nil {

@@ -276,6 +276,42 @@ func TestRefusedAgain(t *testing.T) {
 	}
 }
 
+// A workflow may say how far it is, and yet not be one that can be followed.
+// Then viewers are told why, which is not over with each try, and it is asked
+// ever less often, too.
+func TestRefusedBehindItsState(t *testing.T) {
+	bubble(t, func(t *testing.T, w *watcher, s *follow.Source, k *sink) {
+		go func() {
+			for {
+				for _, next := range []step{version(1000, 1), {err: follow.Refuse(errors.New("no update handler"))}} {
+					select {
+					case w.steps <- next:
+					case <-t.Context().Done():
+						return
+					}
+				}
+			}
+		}()
+		time.Sleep(5 * time.Minute)
+		if begun, _ := w.saw(); len(begun) < 7 || len(begun) > 9 {
+			t.Errorf("asked %d times in 5 minutes", len(begun))
+		}
+		if got := k.all(); !strings.HasPrefix(got, "{") || strings.Count(got, "{") != 1 || !strings.Contains(got, "notice stale") {
+			t.Errorf("passed on %q", got)
+		}
+		if n := k.resolved[hub.ReasonStale]; n != 1 { // with the first state
+			t.Errorf("resolved %d times", n)
+		}
+		if st := s.Stats(); st.Failures.Load() != 0 || st.Refused.Load() < 7 {
+			t.Errorf("counted %d failures, %d refused", st.Failures.Load(), st.Refused.Load())
+		}
+		// What it has said so far can be seen.
+		if err := s.Refused("w"); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+	})
+}
+
 // A failure is no end: it is tried again from where it was, and viewers are
 // told after some of them in a row, once.
 func TestFailures(t *testing.T) {

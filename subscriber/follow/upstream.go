@@ -115,8 +115,10 @@ func (u *upstream) after() progress.Position {
 // event takes the next event and passes it on, if it is new.
 func (u *upstream) event(e *progress.Event) {
 	stats := u.source.Stats()
-	u.heard, u.failures, u.refusals = time.Now(), 0, 0
-	u.sink.Resolve(u.name, hub.ReasonStale)
+	u.heard, u.failures = time.Now(), 0
+	if u.refusals == 0 {
+		u.sink.Resolve(u.name, hub.ReasonStale)
+	}
 	if e.Epoch <= 0 || e.Seq <= 0 {
 		stats.Bad.Add(1)
 		return
@@ -135,6 +137,11 @@ func (u *upstream) event(e *progress.Event) {
 		stats.Known.Add(1)
 	} else {
 		stats.Events.Add(1)
+		if u.refusals > 0 {
+			// What is known already may come before each refusal.
+			u.refusals = 0
+			u.sink.Resolve(u.name, hub.ReasonStale)
+		}
 		if epoch != 0 && e.Epoch != epoch {
 			u.sink.Resolve(u.name, hub.ReasonDegraded) // that was the run before
 		}
@@ -181,7 +188,8 @@ func (u *upstream) ended(err error) time.Duration {
 	case full:
 		u.tell()
 		return o.Again
-	case final:
+	case final || errors.Is(err, ErrRefused):
+		// It is refused as well where a state is all that can be had of it.
 		stats.Refused.Add(1)
 		defer u.tell()
 		if errors.Is(err, progress.ErrNotFound) {
