@@ -147,13 +147,3 @@ func ws(t *testing.T, ctx context.Context, name, url string) *viewer {
 func (s *served) stream(strategy, id string) string {
 	return s.url + "/v1/strategies/" + strategy + "/workflows/" + id + "/stream"
 }
-
-// watch opens a stream of the workflow by each strategy.
-func (s *served) watch(t *testing.T, id string) []*viewer {
-	t.Helper()
-	var all []*viewer
-	for _, name := range s.names {
-		all = append(all, sse(t, t.Context(), name, s.stream(name, id)))
-	}
-	return all
-}
