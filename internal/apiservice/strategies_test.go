@@ -251,6 +251,11 @@ func TestHundredViewersShareOneUpstream(t *testing.T) {
 			for try, viewers := range []int{1, 100} {
 				id := s.start(t)
 				s.count(t, id, 7)
+				// Until Redis knows a run, Temporal is asked whether there is one.
+				eventually(t, "run in Redis", func() bool {
+					snap, err := s.store.Snapshot(t.Context(), id)
+					return err == nil && snap.Current != nil
+				})
 				s.calls.take()
 				begin := time.Now()
 				streams := make([]*bufio.Scanner, viewers)
