@@ -67,7 +67,12 @@ func (n *names) answer(query []byte) []byte {
 	switch {
 	case !known:
 		m.RCode = dnsmessage.RCodeNameError
-	case q.Type == dnsmessage.TypeA:
+	case q.Type == dnsmessage.TypeAAAA && addrs[0].Is6():
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0},
+			Body:   &dnsmessage.AAAAResource{AAAA: addrs[0].As16()},
+		}}
+	case q.Type == dnsmessage.TypeA && addrs[0].Is4():
 		n.asked[name]++
 		addr := addrs[0]
 		if len(addrs) > 1 {

@@ -10,7 +10,7 @@ import "time"
 // Message is one webhook.
 type Message struct {
 	// ID names it: what is sent again carries the same, so that a receiver can
-	// drop doubles. Letters, digits, "_" and "-"; 1 to [MaxID] bytes.
+	// drop doubles. See [CheckID].
 	ID string
 	// URL takes it.
 	URL string

@@ -28,6 +28,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Reason }
 
+// Unwrap returns [context.Canceled] where the caller has broken the attempt off.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Gone reports whether the receiver wants nothing any more.
@@ -49,7 +50,7 @@ const maxRetryAfter = 24 * time.Hour
 func retryAfter(text string, now time.Time) time.Duration {
 	var d time.Duration
 	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
-		d = time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
+		d = time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
 	} else if at, err := http.ParseTime(text); err == nil {
 		d = at.Sub(now)
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,7 +22,7 @@ type Allow struct {
 	// places are addresses with one port each.
 	places []netip.AddrPort
 	// names are hosts with a port, in lower case: whatever address they have,
-	// but for those where clouds keep their metadata.
+	// but for those of [never].
 	names map[string]bool
 }
 
@@ -30,7 +32,10 @@ func ParseAllow(entries ...string) (Allow, error) {
 	a := Allow{names: make(map[string]bool)}
 	for _, entry := range entries {
 		entry = strings.TrimSpace(entry)
-		if network, err := netip.ParsePrefix(entry); err == nil {
+		if network, err := netip.ParsePrefix(entry); err == nil && (!network.Addr().Is4In6() || network.Bits() >= 96) {
+			if network.Addr().Is4In6() {
+				network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96)
+			}
 			a.networks = append(a.networks, network.Masked())
 			continue
 		}
@@ -43,20 +48,52 @@ func ParseAllow(entries ...string) (Allow, error) {
 			a.places = append(a.places, netip.AddrPortFrom(place.Addr().Unmap(), place.Port()))
 			continue
 		}
+		// A name that the dialer would not know as the same must not be taken
+		// in silence: the names of ports, and letters that DNS has not.
 		host, port, err := net.SplitHostPort(entry)
-		if _, e := net.LookupPort("tcp", port); err != nil || e != nil || host == "" || strings.ContainsAny(host, "/:@ ") {
+		number, err2 := parsePort(port)
+		if err != nil || err2 != nil || host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:@", r) }) {
 			return Allow{}, fmt.Errorf("%q is neither a network such as 10.1.0.0/16 nor a host with its port such as receiver.internal:8080", entry)
 		}
-		a.names[strings.ToLower(entry)] = true
+		a.names[net.JoinHostPort(strings.ToLower(host), strconv.Itoa(int(number)))] = true
 	}
 	return a, nil
 }
 
-// linkLocal is where clouds keep their metadata; those from the third on are
-// places of some that are not link-local.
-var linkLocal = []netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
-	netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("192.0.0.192/32"),
+// parsePort reads the number of a port.
+func parsePort(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err == nil && n == 0 {
+		err = strconv.ErrRange
+	}
+	return uint16(n), err
+}
+
+// azure is where Azure has what its machines are told, their certificates
+// among it: a public address to everybody else.
+var azure = netip.MustParsePrefix("168.63.129.16/32")
+
+// never are networks that an allowed name does not lead to, whatever address
+// it has: where clouds keep their metadata, link-local or not, and IPv6
+// addresses that lead on to an IPv4 one, which may be one of those.
+var never = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("fd00:ec2::254/128"), netip.MustParsePrefix("fd20:ce::254/128"),
+	netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("192.0.0.192/32"), azure,
+	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64
+	netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32"), // 6to4, Teredo
+}
+
+// oldMapped are the IPv4 addresses as IPv6 first had them, ::1 and :: among
+// them, which are none.
+var oldMapped = netip.MustParsePrefix("::/96")
+
+// off reports an address that no allowed name leads to.
+func off(addr netip.Addr) bool {
+	if addr.Zone() != "" || oldMapped.Contains(addr) && !addr.IsLoopback() && !addr.IsUnspecified() {
+		return true
+	}
+	return slices.ContainsFunc(never, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
 
 // guard decides at dial time, by the address that a name turned out to have: a
@@ -76,7 +113,7 @@ func newGuard(a Allow) *guard {
 			v6 = append(v6, network)
 		}
 	}
-	return &guard{a, ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
+	return &guard{a, ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(azure), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
 }
 
 // errForbidden is what the guard's errors wrap.
@@ -106,19 +143,8 @@ func (g *guard) check(place netip.AddrPort, name string) error {
 	if err == nil {
 		return nil
 	}
-	for _, p := range g.allow.places {
-		if p == place {
-			return nil
-		}
-	}
-	if g.allow.names[strings.ToLower(name)] {
-		near := place.Addr().Zone() != ""
-		for _, network := range linkLocal {
-			near = near || network.Contains(place.Addr())
-		}
-		if !near {
-			return nil
-		}
+	if slices.Contains(g.allow.places, place) || g.allow.names[strings.ToLower(name)] && !off(place.Addr()) {
+		return nil
 	}
 	return fmt.Errorf("%w (%s)", errForbidden, place.Addr())
 }
@@ -135,11 +161,7 @@ func (a Allow) CheckURL(raw string) error {
 	if err != nil {
 		return nil // a name
 	}
-	port, err := net.LookupPort("tcp", hostPort(u)[strings.LastIndexByte(hostPort(u), ':')+1:])
-	if err != nil {
-		return fmt.Errorf("the webhook's URL has no such port: %q", u.Port())
-	}
-	return newGuard(a).check(netip.AddrPortFrom(addr, uint16(port)), "")
+	return newGuard(a).check(netip.AddrPortFrom(addr, portOf(u)), "")
 }
 
 // parseURL reads the URL of a webhook.
@@ -158,14 +180,24 @@ func parseURL(raw string) (*url.URL, error) {
 	case u.User != nil:
 		return nil, errors.New("the webhook's URL holds a user or password, which histories and logs would show; take them out: the signature says who sends")
 	}
+	if _, err := parsePort(u.Port()); u.Port() != "" && err != nil {
+		return nil, fmt.Errorf("the webhook's URL has the port %q, and there is no such port", u.Port())
+	}
 	return u, nil
 }
 
-// hostPort returns what is dialled for a URL.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+// portOf returns the port of a URL that parseURL has read.
+func portOf(u *url.URL) uint16 {
+	if port, err := parsePort(u.Port()); err == nil {
+		return port
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	if u.Scheme == "https" {
+		return 443
+	}
+	return 80
+}
+
+// hostPort returns what is dialled for a URL that parseURL has read.
+func hostPort(u *url.URL) string {
+	return net.JoinHostPort(u.Hostname(), strconv.Itoa(int(portOf(u))))
 }

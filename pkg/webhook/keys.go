@@ -106,11 +106,27 @@ func (k Keys) Secrets() []string {
 // Empty reports whether there is no secret.
 func (k Keys) Empty() bool { return len(k.keys) == 0 }
 
+// CheckID reports an ID that no message has: it is of letters, digits, "_" and
+// "-", 1 to [MaxID] of them. What is signed is "ID.time.body", so that of an ID
+// with a point nobody could tell where it ends.
+func CheckID(id string) error {
+	strange := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
+	}
+	if id == "" || len(id) > MaxID || strings.ContainsFunc(id, strange) {
+		return fmt.Errorf(`%.40q is no ID of a message: it has 1 to %d letters, digits, "_" and "-"`, id, MaxID)
+	}
+	return nil
+}
+
 // Sign sets the headers that name and sign a message which is sent at that
 // time.
 func (k Keys) Sign(h http.Header, id string, at time.Time, body []byte) error {
 	if k.Empty() {
 		return errors.New("there is no secret to sign with")
+	}
+	if err := CheckID(id); err != nil {
+		return err
 	}
 	signatures := make([]string, len(k.keys))
 	for i, key := range k.keys {
@@ -132,9 +148,13 @@ func (k Keys) Verify(h http.Header, body []byte) (id string, err error) {
 	if k.Empty() {
 		return "", errors.New("there is no secret to verify with")
 	}
+	id = h.Get(standardwebhooks.HeaderWebhookID)
+	if err := CheckID(id); id != "" && err != nil {
+		return "", err
+	}
 	for _, key := range k.keys {
 		if err = key.Verify(body, h); err == nil {
-			return h.Get(standardwebhooks.HeaderWebhookID), nil
+			return id, nil
 		}
 	}
 	return "", fmt.Errorf("the webhook's signature: %w", cause(err))

@@ -82,10 +82,17 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return &Error{Reason: err.Error(), Final: true}
 	}
+	if err := CheckID(m.ID); err != nil {
+		return &Error{Reason: err.Error(), Final: true}
+	}
 	if len(m.Body) > MaxBody {
 		return &Error{Reason: fmt.Sprintf("the message has %d bytes; %d are allowed", len(m.Body), MaxBody), Final: true}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	within := s.o.Timeout
+	if deadline, ok := ctx.Deadline(); ok {
+		within = min(within, time.Until(deadline))
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
 	if err != nil {
@@ -102,20 +109,22 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	}
 	res, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return s.failed(ctx, hostPort(u), err)
+		return failed(ctx, hostPort(u), within, err)
 	}
 	text := drain(res.Body)
 	return answered(res, text)
 }
 
-// failed says why there is no answer.
-func (s *Sender) failed(ctx context.Context, place string, err error) *Error {
+// failed says why there is no answer within that time.
+func failed(ctx context.Context, place string, within time.Duration, err error) *Error {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, errForbidden):
 		return &Error{Reason: fmt.Sprintf("%s: %v", place, unwrapTo(err, errForbidden)), Final: true, cause: err}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return &Error{Reason: fmt.Sprintf("%s did not answer within %v", place, s.o.Timeout), cause: err}
+		return &Error{Reason: fmt.Sprintf("%s did not answer within %v", place, within.Round(10*time.Millisecond)), cause: err}
+	case ctx.Err() != nil:
+		return &Error{Reason: "the attempt was broken off before " + place + " answered", cause: ctx.Err()}
 	case errors.As(err, &dns):
 		return &Error{Reason: fmt.Sprintf("the name of %s cannot be looked up: %s", place, dns.Err), cause: err}
 	}
@@ -147,19 +156,19 @@ func drain(body io.ReadCloser) []byte {
 
 // answered returns what an answer means; nil: the message was taken.
 func answered(res *http.Response, text []byte) error {
-	status := res.StatusCode
+	status, line := res.StatusCode, printable(res.Status)
 	switch {
 	case status >= 200 && status < 300:
 		return nil
 	case status >= 300 && status < 400:
 		return &Error{
-			Reason: fmt.Sprintf("the receiver answers %s, to %q: redirects are not followed; give the URL that takes the message itself", res.Status, printable(res.Header.Get("Location"))),
+			Reason: fmt.Sprintf("the receiver answers %s, to %q: redirects are not followed; give the URL that takes the message itself", line, printable(res.Header.Get("Location"))),
 			Final:  true, Status: status,
 		}
 	}
-	reason := "the receiver answers " + printable(res.Status)
-	if line := printable(string(text)); line != "" {
-		reason += ": " + line
+	reason := "the receiver answers " + line
+	if first := printable(string(text)); first != "" {
+		reason += ": " + first
 	}
 	return &Error{Reason: reason, Final: final(status), Status: status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
 }
