@@ -73,7 +73,7 @@ func (c *Config) push(client redis.UniversalClient, addr net.Addr, registry *pro
 	if p.receiver, err = strategy.NewReceiver(keys, c.callbackURL(addr)); err != nil {
 		return nil, err
 	}
-	registry.MustRegister(statsmetrics.Collector("runcast_callback", p.receiver.Stats))
+	registry.MustRegister(statsmetrics.Labeled("runcast_callback", "strategy", p.receiver.Stats))
 	p.letters.sender, err = webhook.NewSender(webhook.Options{Keys: keys, Allow: allow})
 	return p, err
 }

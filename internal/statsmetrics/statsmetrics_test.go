@@ -32,3 +32,21 @@ x_written_total 7
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestLabeled(t *testing.T) {
+	type stats struct{ Taken int64 }
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(statsmetrics.Labeled("x", "strategy", func() map[string]stats {
+		return map[string]stats{"push": {3}, "signal": {}}
+	}))
+	rec := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	want := `# HELP x_taken_total Count of taken since the start.
+# TYPE x_taken_total counter
+x_taken_total{strategy="push"} 3
+x_taken_total{strategy="signal"} 0
+`
+	if got := rec.Body.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -136,7 +136,7 @@ func (p *program) routes() http.Handler {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		statsmetrics.Collector("runcast_reporter", p.reporter.Stats),
 		statsmetrics.Collector("runcast_store", p.store.Stats),
-		statsmetrics.Collector("runcast_delivery", p.deliverer.Stats),
+		statsmetrics.Labeled("runcast_delivery", "strategy", p.deliverer.Stats),
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))

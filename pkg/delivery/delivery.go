@@ -30,8 +30,9 @@ type Options struct {
 
 // Deliverer has the activities by which runs tell their subscribers.
 type Deliverer struct {
-	o     Options
-	count counters
+	o Options
+	// count has all strategies from the beginning, and is not written to.
+	count map[string]*counters
 }
 
 // New returns one.
@@ -39,7 +40,11 @@ func New(o Options) *Deliverer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Deliverer{o: o}
+	d := &Deliverer{o: o, count: make(map[string]*counters)}
+	for _, strategy := range handlers.Strategies() {
+		d.count[strategy] = new(counters)
+	}
+	return d
 }
 
 // Register registers the activities on a worker, under the names that workflow
@@ -53,7 +58,8 @@ func (d *Deliverer) Register(r worker.ActivityRegistry) {
 type Stats struct {
 	// Notified and Pushed were taken by their receivers.
 	Notified, Pushed int64
-	// FailedAttempts counts attempts, retries among them.
+	// FailedAttempts counts attempts, retries among them, but for those that
+	// the end of their worker broke off.
 	FailedAttempts int64
 	// Paused were not sent, because their endpoint is paused.
 	Paused int64
@@ -72,17 +78,23 @@ type counters struct {
 	notified, pushed, failed, paused, letters, dropped, unwritten atomic.Int64
 }
 
-// Stats returns the counts so far.
-func (d *Deliverer) Stats() Stats {
-	s := Stats{
-		Notified: d.count.notified.Load(), Pushed: d.count.pushed.Load(), FailedAttempts: d.count.failed.Load(),
-		Paused: d.count.paused.Load(), DeadLetters: d.count.letters.Load(), Dropped: d.count.dropped.Load(),
-		Unwritten: d.count.unwritten.Load(),
+// Stats returns the counts so far, by what [handlers.Subscription.Strategy]
+// says of their subscribers.
+func (d *Deliverer) Stats() map[string]Stats {
+	all := make(map[string]Stats)
+	for strategy, c := range d.count {
+		all[strategy] = Stats{
+			Notified: c.notified.Load(), Pushed: c.pushed.Load(), FailedAttempts: c.failed.Load(),
+			Paused: c.paused.Load(), DeadLetters: c.letters.Load(), Dropped: c.dropped.Load(), Unwritten: c.unwritten.Load(),
+		}
 	}
 	if d.o.Letters != nil {
+		// No strategy has dead letters.
+		s := all[handlers.NoStrategy]
 		s.Evicted = d.o.Letters.evicted.Load()
+		all[handlers.NoStrategy] = s
 	}
-	return s
+	return all
 }
 
 // errNoSecret is why nothing can be sent.
@@ -99,12 +111,13 @@ func (d *Deliverer) Notify(ctx context.Context, in handlers.Delivery) error {
 	if err != nil {
 		return err
 	}
-	refused := d.send(ctx, webhook.Message{ID: in.MessageID(), URL: in.Subscription.URL, Body: body})
+	count := d.count[in.Subscription.Strategy()]
+	refused := d.send(ctx, count, webhook.Message{ID: in.MessageID(), URL: in.Subscription.URL, Body: body})
 	if refused == nil {
-		d.count.notified.Add(1)
+		count.notified.Add(1)
 		return nil
 	}
-	d.count.dropped.Add(1)
+	count.dropped.Add(1)
 	return temporal.NewNonRetryableApplicationError(refused.Reason, undelivered(refused), nil)
 }
 
@@ -127,26 +140,41 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 		ID: in.MessageID(), URL: in.Subscription.URL, Body: body, WorkflowID: info.WorkflowExecution.ID, RunID: in.State.RunID,
 		Subscriber: in.Subscription.ID, Attempts: int(info.Attempt),
 	}
-	if in.Bury != "" {
+	count := d.count[in.Subscription.Strategy()]
+	switch {
+	case in.Bury != "":
 		letter.Reason, letter.Attempts = in.Bury, in.Attempts
+		return d.bury(ctx, in, letter, handlers.Undelivered)
+	case d.o.Sender == nil:
+		letter.Reason, letter.Attempts = errNoSecret.Reason, 0
 		return d.bury(ctx, in, letter, handlers.Undelivered)
 	}
 	failures, until := d.enter(ctx, letter.URL)
 	if !until.IsZero() {
-		d.count.paused.Add(1)
+		count.paused.Add(1)
 		letter.Reason = "the endpoint has failed too often, or asks for it, and is paused until " + until.UTC().Format(time.RFC3339)
 		letter.Attempts--
 		return d.bury(ctx, in, letter, handlers.Undelivered)
 	}
 	letter.Last = time.Now()
-	refused := d.send(ctx, webhook.Message{ID: letter.ID, URL: letter.URL, Body: body})
-	if refused == nil {
-		d.count.pushed.Add(1)
+	refused := d.send(ctx, count, webhook.Message{ID: letter.ID, URL: letter.URL, Body: body})
+	switch {
+	case refused == nil:
+		count.pushed.Add(1)
 		if failures > 0 {
 			d.note(ctx, func(ctx context.Context) error { return d.o.Letters.succeeded(ctx, letter.URL) })
 		}
 		return nil
+	case errors.Is(refused, context.Canceled):
+		// The worker stops: the attempt is another one's, and says nothing
+		// of the endpoint.
+		return temporal.NewApplicationError(refused.Reason, handlers.Undelivered)
 	}
+	return d.refused(ctx, in, letter, failures, refused)
+}
+
+// refused ends an attempt that was in vain. failures is what enter returned.
+func (d *Deliverer) refused(ctx context.Context, in handlers.Delivery, letter webhook.Letter, failures int64, refused *webhook.Error) error {
 	patience := time.Duration(in.PatienceMS) * time.Millisecond
 	asked := refused.RetryAfter
 	if asked <= patience || refused.Final {
@@ -155,7 +183,7 @@ func (d *Deliverer) Push(ctx context.Context, in handlers.Delivery) error {
 	if d.o.Letters != nil {
 		d.note(ctx, func(ctx context.Context) error { return d.o.Letters.refused(ctx, letter.URL, failures, asked, refused) })
 	}
-	if !refused.Final && int(info.Attempt) < in.Attempts && asked == 0 {
+	if !refused.Final && letter.Attempts < in.Attempts && asked == 0 {
 		return temporal.NewApplicationErrorWithOptions(refused.Reason, handlers.Undelivered, temporal.ApplicationErrorOptions{NextRetryDelay: refused.RetryAfter})
 	}
 	letter.Reason = refused.Reason
@@ -175,18 +203,21 @@ func post(ctx context.Context, kind string, in *handlers.Delivery) ([]byte, erro
 }
 
 // send sends once; nil: the message was taken.
-func (d *Deliverer) send(ctx context.Context, m webhook.Message) *webhook.Error {
-	refused := errNoSecret
-	if d.o.Sender != nil {
-		err := d.o.Sender.Send(ctx, m)
-		if err == nil {
-			return nil
-		}
-		if !errors.As(err, &refused) {
-			refused = &webhook.Error{Reason: err.Error()}
-		}
+func (d *Deliverer) send(ctx context.Context, count *counters, m webhook.Message) *webhook.Error {
+	if d.o.Sender == nil {
+		return errNoSecret
 	}
-	d.count.failed.Add(1)
+	err := d.o.Sender.Send(ctx, m)
+	if err == nil {
+		return nil
+	}
+	var refused *webhook.Error
+	if !errors.As(err, &refused) {
+		refused = &webhook.Error{Reason: err.Error()}
+	}
+	if !errors.Is(err, context.Canceled) {
+		count.failed.Add(1)
+	}
 	return refused
 }
 
@@ -215,17 +246,18 @@ func (d *Deliverer) note(ctx context.Context, f func(context.Context) error) {
 // where nothing is kept of it: a letter that was to be kept and is not must
 // be written by another attempt.
 func (d *Deliverer) bury(ctx context.Context, in handlers.Delivery, letter webhook.Letter, how string) error {
+	count := d.count[in.Subscription.Strategy()]
 	if in.Subscription.Transient || d.o.Letters == nil {
-		d.count.dropped.Add(1)
+		count.dropped.Add(1)
 		return temporal.NewNonRetryableApplicationError(letter.Reason, how, nil)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisFor)
 	defer cancel()
 	if err := d.o.Letters.Bury(ctx, letter); err != nil {
-		d.count.unwritten.Add(1)
+		count.unwritten.Add(1)
 		return fmt.Errorf("%s; and its dead letter could not be written: %w", letter.Reason, err)
 	}
-	d.count.letters.Add(1)
+	count.letters.Add(1)
 	if how == handlers.Gone {
 		return temporal.NewNonRetryableApplicationError(letter.Reason, handlers.Gone, nil)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/webhook"
 )
 
@@ -29,8 +28,6 @@ const (
 	// redisFor bounds what is asked of Redis for one push.
 	redisFor = 2 * time.Second
 )
-
-func encoded(id string) string { return redisstore.EncodeID(id) }
 
 // endpoint is a URL's key: a URL may be long, and hold a token.
 func (l *Letters) endpoint(url string) string {

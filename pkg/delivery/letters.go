@@ -128,14 +128,13 @@ func (l *Letters) List(ctx context.Context, cursor string, limit int) ([]webhook
 				return letters, cursor, nil
 			}
 			cursor = score + "-" + id
-			letter, err := l.read(ctx, id)
+			letter, err := l.listed(ctx, id)
 			if errors.Is(err, progress.ErrNotFound) {
 				continue // it has expired, or somebody was faster
 			}
 			if err != nil {
 				return nil, "", err
 			}
-			letter.Body = nil
 			letters = append(letters, letter)
 		}
 		if len(page) <= limit {
@@ -144,22 +143,47 @@ func (l *Letters) List(ctx context.Context, cursor string, limit int) ([]webhook
 	}
 }
 
-// read returns a letter; one that is not there is [progress.ErrNotFound].
-func (l *Letters) read(ctx context.Context, encoded string) (webhook.Letter, error) {
+// described are the fields of a letter but for its body.
+var described = []string{"url", "workflow_id", "run_id", "subscriber", "reason", "attempts", "time", "last"}
+
+// listed reads a letter of the index without its body, which may be long and
+// which no list shows.
+func (l *Letters) listed(ctx context.Context, encoded string) (webhook.Letter, error) {
 	id, err := redisstore.DecodeID(encoded)
 	if err != nil {
-		return webhook.Letter{}, fmt.Errorf("%w: no dead letter %.40q", progress.ErrNotFound, encoded)
+		return webhook.Letter{}, l.none(encoded)
 	}
+	values, err := l.client.HMGet(ctx, l.letter(id), described...).Result()
+	if err != nil {
+		return webhook.Letter{}, wrap("read a dead letter", err)
+	}
+	fields := make(map[string]string)
+	for i, name := range described {
+		fields[name], _ = values[i].(string)
+	}
+	return l.parse(id, fields)
+}
+
+// read returns a letter; one that is not there is [progress.ErrNotFound].
+func (l *Letters) read(ctx context.Context, id string) (webhook.Letter, error) {
 	fields, err := l.client.HGetAll(ctx, l.letter(id)).Result()
 	if err != nil {
 		return webhook.Letter{}, wrap("read a dead letter", err)
 	}
+	return l.parse(id, fields)
+}
+
+// parse makes a letter of its fields.
+func (l *Letters) parse(id string, fields map[string]string) (webhook.Letter, error) {
 	if fields["url"] == "" {
-		return webhook.Letter{}, fmt.Errorf("%w: there is no dead letter %q; it may have been replayed, or be older than %v", progress.ErrNotFound, id, l.o.Keep)
+		return webhook.Letter{}, l.none(id)
 	}
 	letter := webhook.Letter{
-		ID: id, URL: fields["url"], Body: []byte(fields["body"]), WorkflowID: fields["workflow_id"], RunID: fields["run_id"],
+		ID: id, URL: fields["url"], WorkflowID: fields["workflow_id"], RunID: fields["run_id"],
 		Subscriber: fields["subscriber"], Reason: fields["reason"],
+	}
+	if body := fields["body"]; body != "" {
+		letter.Body = []byte(body)
 	}
 	// What somebody has written by hand is left out.
 	letter.Attempts, _ = strconv.Atoi(fields["attempts"])
@@ -176,9 +200,12 @@ return redis.call('DEL', KEYS[2])`)
 
 // Remove drops a letter; one that is not there is [progress.ErrNotFound].
 func (l *Letters) Remove(ctx context.Context, id string) error {
+	if webhook.CheckID(id) != nil {
+		return l.none(id)
+	}
 	n, err := removeScript.Run(ctx, l.client, []string{l.base, l.letter(id), l.claim(id)}, redisstore.EncodeID(id)).Int()
 	if err == nil && n == 0 {
-		return fmt.Errorf("%w: there is no dead letter %q", progress.ErrNotFound, id)
+		return l.none(id)
 	}
 	return wrap("remove a dead letter", err)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,6 +264,59 @@ func TestReplay(t *testing.T) {
 			t.Errorf("one that never was: %v", err)
 		}
 	})
+}
+
+// A letter that cannot be read was not sent: nothing is noted of an attempt, and
+// the next who comes may try at once.
+func TestReplayOfWhatCannotBeRead(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l, s, e := letters(t, c, LetterOptions{}), sender(t), receive(t, 204)
+		if err := l.Bury(t.Context(), webhook.Letter{ID: "msg_a", URL: e.URL, Body: []byte(`{}`), Reason: "why", Attempts: 5}); err != nil {
+			t.Fatal(err)
+		}
+		failing := &failingHook{command: "hgetall"}
+		c.AddHook(failing)
+		failing.on.Store(true)
+		if err := l.Replay(t.Context(), s, "msg_a"); !errors.Is(err, progress.ErrUnavailable) {
+			t.Errorf("it cannot be read: %v", err)
+		}
+		failing.on.Store(false)
+		if page, _, err := l.List(t.Context(), "", 1); err != nil || len(page) != 1 || page[0].Attempts != 5 || page[0].Reason != "why" {
+			t.Errorf("%+v, %v", page, err)
+		}
+		if err := l.Replay(t.Context(), s, "msg_a"); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		for _, id := range []string{"", "a/b", strings.Repeat("x", 1<<20)} {
+			for what, err := range map[string]error{"replayed": l.Replay(t.Context(), s, id), "removed": l.Remove(t.Context(), id)} {
+				if !errors.Is(err, progress.ErrNotFound) || len(err.Error()) > 300 {
+					t.Errorf("%.10q %s: %.300v", id, what, err)
+				}
+			}
+		}
+	})
+}
+
+// failingHook has one command fail, while it is on.
+type failingHook struct {
+	command string
+	on      atomic.Bool
+}
+
+func (*failingHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *failingHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if f.on.Load() && cmd.Name() == f.command {
+			cmd.SetErr(errors.New("it fails"))
+			return cmd.Err()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*failingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // Of many who replay one letter at once, one sends it.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/redisstore"
 	"github.com/runcast/runcast/pkg/webhook"
 )
 
@@ -33,6 +34,16 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 return 0`)
 
+var releaseScript = redis.NewScript(`
+-- KEYS: claim. ARGV: token.
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`)
+
+var takenScript = redis.NewScript(`
+-- KEYS: index, letter, claim, endpoint. ARGV: ID.
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])`)
+
 // Replay sends a letter under the ID that it always had, and drops it once it
 // was taken. While it is under way others get [webhook.ErrReplaying]. Should the
 // process end in between, the letter stays, and is sent again by the next
@@ -40,38 +51,57 @@ return 0`)
 // receiver's; the letter stays then. It is sent although the endpoint is
 // paused, and ends the pause when it is taken.
 func (l *Letters) Replay(ctx context.Context, s *webhook.Sender, id string) error {
+	if webhook.CheckID(id) != nil {
+		return l.none(id)
+	}
 	token := rand.Text()
 	claimed, err := claimScript.Run(ctx, l.client, []string{l.letter(id), l.claim(id)}, token, claimFor.Milliseconds()).Int()
 	switch {
 	case err != nil:
 		return wrap("claim a dead letter", err)
 	case claimed == 0:
-		return fmt.Errorf("%w: there is no dead letter %q; it may have been replayed, or be older than %v", progress.ErrNotFound, id, l.o.Keep)
+		return l.none(id)
 	case claimed == 2:
 		return webhook.ErrReplaying
 	}
 	// Once it is sent, what became of it is written, whether or not somebody
 	// still waits for the answer.
 	ctx = context.WithoutCancel(ctx)
-	letter, err := l.read(ctx, encoded(id))
-	if err == nil {
-		err = s.Send(ctx, webhook.Message{ID: letter.ID, URL: letter.URL, Body: letter.Body})
+	letter, err := l.claimed(ctx, id, token)
+	if err != nil {
+		return err
 	}
+	err = s.Send(ctx, webhook.Message{ID: letter.ID, URL: letter.URL, Body: letter.Body})
 	ctx, cancel := context.WithTimeout(ctx, redisFor)
 	defer cancel()
 	if err != nil {
-		reason := err.Error()
-		err2 := failedScript.Run(ctx, l.client, []string{l.letter(id), l.claim(id)}, token, reason, stamp(l.now())).Err()
-		if refused := (*webhook.Error)(nil); errors.As(err, &refused) {
-			err2 = errors.Join(err2, l.refused(ctx, letter.URL, unasked, refused.RetryAfter, refused))
-		}
-		return errors.Join(err, wrap("keep a dead letter", err2))
+		return errors.Join(err, l.untaken(ctx, letter, token, err))
 	}
-	if err := l.succeeded(ctx, letter.URL); err != nil {
-		return err
+	return wrap("drop a dead letter that was taken", takenScript.Run(ctx, l.client,
+		[]string{l.base, l.letter(id), l.claim(id), l.endpoint(letter.URL)}, redisstore.EncodeID(id)).Err())
+}
+
+// claimed reads a letter that is claimed, and lets it go where that fails.
+func (l *Letters) claimed(ctx context.Context, id, token string) (webhook.Letter, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisFor)
+	defer cancel()
+	letter, err := l.read(ctx, id)
+	if err != nil {
+		err = errors.Join(err, wrap("let a dead letter go", releaseScript.Run(ctx, l.client, []string{l.claim(id)}, token).Err()))
 	}
-	if err := l.Remove(ctx, id); !errors.Is(err, progress.ErrNotFound) {
-		return err
+	return letter, err
+}
+
+// untaken notes that a letter was not taken, and lets it go.
+func (l *Letters) untaken(ctx context.Context, letter webhook.Letter, token string, why error) error {
+	err := failedScript.Run(ctx, l.client, []string{l.letter(letter.ID), l.claim(letter.ID)}, token, why.Error(), stamp(l.now())).Err()
+	if refused := (*webhook.Error)(nil); errors.As(why, &refused) {
+		err = errors.Join(err, l.refused(ctx, letter.URL, unasked, refused.RetryAfter, refused))
 	}
-	return nil
+	return wrap("keep a dead letter", err)
+}
+
+// none is the error that there is no such letter.
+func (l *Letters) none(id string) error {
+	return fmt.Errorf("%w: there is no dead letter %.100q; it may have been replayed, or be older than %v", progress.ErrNotFound, id, l.o.Keep)
 }

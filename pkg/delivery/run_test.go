@@ -52,6 +52,8 @@ type runs struct {
 	queue     string
 	letters   *Letters
 	deliverer *Deliverer
+	// stopWorker stops the worker; another one may work then.
+	stopWorker func()
 }
 
 func newRuns(t *testing.T) *runs {
@@ -60,14 +62,21 @@ func newRuns(t *testing.T) *runs {
 	t.Cleanup(func() { c.Close() })
 	r := &runs{t: t, client: testenv.Temporal(t), queue: "delivery-" + testenv.Prefix(t), letters: letters(t, c, LetterOptions{})}
 	r.deliverer = New(Options{Sender: sender(t), Letters: r.letters})
+	r.work()
+	return r
+}
+
+// work starts a worker.
+func (r *runs) work() {
+	r.t.Helper()
 	w := worker.New(r.client, r.queue, worker.Options{})
 	w.RegisterWorkflowWithOptions(counting, workflow.RegisterOptions{Name: "counting"})
 	r.deliverer.Register(w)
 	if err := w.Start(); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(w.Stop)
-	return r
+	r.stopWorker = sync.OnceFunc(w.Stop)
+	r.t.Cleanup(r.stopWorker)
 }
 
 func (r *runs) start(push ...string) client.WorkflowRun {
@@ -259,7 +268,7 @@ func TestLongRetryAfterPauses(t *testing.T) {
 	if list := r.list(); len(list) != 3 || s.count() != 1 {
 		t.Errorf("%d letters, %d requests", len(list), s.count())
 	}
-	if got := r.deliverer.Stats(); got.Paused != 2 || got.DeadLetters != 3 || got.FailedAttempts != 1 {
+	if got := r.deliverer.Stats()[handlers.NoStrategy]; got.Paused != 2 || got.DeadLetters != 3 || got.FailedAttempts != 1 {
 		t.Errorf("%+v", got)
 	}
 	r.replays(run)
@@ -330,8 +339,11 @@ func TestSubscribers(t *testing.T) {
 			if posts[0].Data.Version != 1 || posts[1].Data.Version != 2 || posts[1].Subscriber != "good" || (posts[1].Data.Current != nil) != push {
 				t.Errorf("%+v", posts)
 			}
-			attempts := int64(maxAttempts(push))
-			eventually(t, "end of the dead one", func() bool { return r.deliverer.Stats().FailedAttempts >= attempts+1 })
+			attempts, arm := int64(maxAttempts(push)), handlers.SignalStrategy
+			if push {
+				arm = handlers.PushStrategy
+			}
+			eventually(t, "end of the dead one", func() bool { return r.deliverer.Stats()[arm].FailedAttempts >= attempts+1 })
 			r.signal(run, handlers.Unsubscribe, handlers.Subscription{ID: "good"})
 			r.signal(run, "count", 1)
 			r.signal(run, "count", 0)
@@ -341,7 +353,7 @@ func TestSubscribers(t *testing.T) {
 			if good.count() != 2 || gone.count() != 1 {
 				t.Errorf("after it was unsubscribed there are %d posts; who is gone was told %d times", good.count(), gone.count())
 			}
-			if n := r.deliverer.Stats().FailedAttempts; n != attempts+1 {
+			if n := r.deliverer.Stats()[arm].FailedAttempts; n != attempts+1 {
 				t.Errorf("%d attempts failed, want %d", n, attempts+1)
 			}
 			if list := r.list(); len(list) != 0 {

@@ -17,7 +17,7 @@ func TestUnsubscribeEndsWhatIsUnderWay(t *testing.T) {
 	}), takePosts(t, nil)
 	run := r.start()
 	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: busy.URL, Push: true})
-	eventually(t, "first push", func() bool { return busy.count() == 1 && r.deliverer.Stats().FailedAttempts == 1 })
+	eventually(t, "first push", func() bool { return busy.count() == 1 && r.deliverer.Stats()[handlers.NoStrategy].FailedAttempts == 1 })
 	r.signal(run, handlers.Unsubscribe, handlers.Subscription{ID: "a"})
 	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: good.URL, Push: true})
 	eventually(t, "push to who has come again", func() bool { return good.count() == 1 })

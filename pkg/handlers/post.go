@@ -30,6 +30,18 @@ type Post struct {
 	Data State `json:"data"`
 }
 
+// Strategy names the strategy whose watchers are sent such a post; "" is a type
+// that there is not.
+func (p *Post) Strategy() string {
+	switch p.Type {
+	case ChangedPost:
+		return SignalStrategy
+	case ProgressPost:
+		return PushStrategy
+	}
+	return ""
+}
+
 // Delivery is what [NotifyActivity] and [PushActivity] take.
 type Delivery struct {
 	Subscription Subscription `json:"subscription"`

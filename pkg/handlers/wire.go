@@ -87,6 +87,32 @@ type Subscription struct {
 	Until time.Time `json:"until"`
 }
 
+// NoStrategy is in the place of a strategy where there is none: for the URLs of
+// [PushMemo], and for subscribers who keep what they are sent.
+const NoStrategy = "none"
+
+// The names of the strategies of package strategy that subscribe.
+const (
+	SignalStrategy = "signal"
+	PushStrategy   = "push"
+)
+
+// Strategies returns what [Subscription.Strategy] may.
+func Strategies() []string { return []string{SignalStrategy, PushStrategy, NoStrategy} }
+
+// Strategy names the strategy of package strategy whose watchers subscribe in
+// this way, or is [NoStrategy]. It is for counting: anybody may subscribe as
+// they do.
+func (s *Subscription) Strategy() string {
+	switch {
+	case !s.Transient:
+		return NoStrategy
+	case s.Push:
+		return PushStrategy
+	}
+	return SignalStrategy
+}
+
 // The types of the errors with which the update is refused, as Temporal's
 // application errors carry them.
 const (

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -34,7 +35,7 @@ type Receiver struct {
 	seen  map[string]bool
 	order []string
 	next  int
-	stats ReceiverStats
+	stats map[string]ReceiverStats // by strategy
 }
 
 // ReceiverStats counts what came since the receiver was made.
@@ -46,6 +47,10 @@ type ReceiverStats struct {
 	// Refused were not signed as they must be, or cannot be read.
 	Refused int64
 }
+
+// unknownStrategy is in the place of the strategy of what is refused: what it
+// says of itself cannot be trusted.
+const unknownStrategy = "unknown"
 
 // NewReceiver returns a receiver that workers reach at the URL, which is where
 // its handler is served. It verifies with the keys that are this URL's among
@@ -61,14 +66,25 @@ func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
 	if keys, err = keys.For(rawURL); err != nil {
 		return nil, fmt.Errorf("strategy: %w", err)
 	}
-	return &Receiver{keys: keys, url: rawURL, boxes: make(map[string]*mailbox), seen: make(map[string]bool)}, nil
+	return &Receiver{
+		keys: keys, url: rawURL, boxes: make(map[string]*mailbox), seen: make(map[string]bool),
+		stats: map[string]ReceiverStats{Signal: {}, Push: {}, unknownStrategy: {}},
+	}, nil
 }
 
-// Stats returns the counts so far.
-func (r *Receiver) Stats() ReceiverStats {
+// Stats returns the counts so far, by the strategy that is sent such messages;
+// what was refused is of an "unknown" one.
+func (r *Receiver) Stats() map[string]ReceiverStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stats
+	return maps.Clone(r.stats)
+}
+
+// count changes the counts of a strategy. The mutex is held.
+func (r *Receiver) count(strategy string, change func(*ReceiverStats)) {
+	s := r.stats[strategy]
+	change(&s)
+	r.stats[strategy] = s
 }
 
 // ServeHTTP takes one webhook.
@@ -80,7 +96,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	post, id, p := r.read(w, req)
 	if p != nil {
 		r.mu.Lock()
-		r.stats.Refused++
+		r.count(unknownStrategy, func(s *ReceiverStats) { s.Refused++ })
 		r.mu.Unlock()
 		problem.Write(w, *p)
 		return
@@ -114,7 +130,7 @@ func (r *Receiver) read(w http.ResponseWriter, req *http.Request) (*handlers.Pos
 		}
 	}
 	var post handlers.Post
-	if err := json.Unmarshal(body, &post); err != nil || post.Data.Started <= 0 || post.Data.Version <= 0 {
+	if err := json.Unmarshal(body, &post); err != nil || post.Strategy() == "" || post.Data.Started <= 0 || post.Data.Version <= 0 {
 		return nil, "", &problem.Problem{Status: http.StatusBadRequest, Detail: "The body is not what a run sends to its subscribers."}
 	}
 	return &post, id, nil
@@ -127,13 +143,13 @@ func (r *Receiver) dispatch(id string, post *handlers.Post) bool {
 	box := r.boxes[post.Subscriber]
 	switch {
 	case r.seen[id]:
-		r.stats.Doubles++
+		r.count(post.Strategy(), func(s *ReceiverStats) { s.Doubles++ })
 		return true
 	case box == nil:
-		r.stats.Strays++
+		r.count(post.Strategy(), func(s *ReceiverStats) { s.Strays++ })
 		return false
 	}
-	r.stats.Taken++
+	r.count(post.Strategy(), func(s *ReceiverStats) { s.Taken++ })
 	if len(r.order) < seenMax {
 		r.order = append(r.order, id)
 	} else {

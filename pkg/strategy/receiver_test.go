@@ -86,7 +86,7 @@ func TestReceiverIsIdempotent(t *testing.T) {
 	if w := send(t, r, k, "e", postOf(box.id, 1, 10)); w.Code != http.StatusGone {
 		t.Errorf("a watcher who has gone: %d", w.Code)
 	}
-	if s := r.Stats(); s != (ReceiverStats{Taken: 6, Doubles: 2, Strays: 1}) {
+	if s := r.Stats(); s[Push] != (ReceiverStats{Taken: 6, Doubles: 2, Strays: 1}) || s[Signal] != (ReceiverStats{}) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -134,13 +134,27 @@ func TestReceiverRefuses(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 	}
-	for i, body := range []string{"", "x", "[]", "{}", `{"subscriber":"` + box.id + `"}`, postOf(box.id, 0, 1), postOf(box.id, 1, -1)} {
+	for i, body := range []string{"", "x", "[]", "{}", `{"subscriber":"` + box.id + `"}`, postOf(box.id, 0, 1), postOf(box.id, 1, -1), strings.Replace(good, handlers.ProgressPost, "other", 1)} {
 		if w := send(t, r, k, fmt.Sprint("bad-", i), body); w.Code != http.StatusBadRequest {
 			t.Errorf("%q: %d", body, w.Code)
 		}
 	}
 	if box.full() {
 		t.Error("something was taken")
+	}
+	if s := r.Stats(); s["unknown"].Refused == 0 || s[Push] != (ReceiverStats{}) || s[Signal] != (ReceiverStats{}) {
+		t.Errorf("%+v", s)
+	}
+	// What metrics call them is what they are called.
+	for _, push := range []bool{false, true} {
+		want, typ := Signal, handlers.ChangedPost
+		if push {
+			want, typ = Push, handlers.ProgressPost
+		}
+		sub := (&subscribed{o: &Subscribing{receiver: r, push: push}, box: box}).subscription(time.Minute)
+		if got, post := sub.Strategy(), (&handlers.Post{Type: typ}).Strategy(); got != want || post != want {
+			t.Errorf("a subscription is counted as %s, a post as %s, want %s", got, post, want)
+		}
 	}
 	if _, err := NewReceiver(webhook.Keys{}, "http://x"); err == nil {
 		t.Error("it takes webhooks unchecked")

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
 )
 
@@ -18,8 +19,8 @@ const (
 	Poll     = "poll"
 	Adaptive = "adaptive"
 	Update   = "update"
-	Signal   = "signal"
-	Push     = "push"
+	Signal   = handlers.SignalStrategy
+	Push     = handlers.PushStrategy
 	Redis    = "redis"
 )
 
