@@ -15,6 +15,16 @@ const (
 	// answerAge is how long one is believed: another run under the same ID may
 	// have another type.
 	answerAge = time.Minute
+	// answerWait bounds how long a request waits for an answer.
+	answerWait = 3 * time.Second
+	// maxAsking bounds how many workflows are asked for at once: no viewer has
+	// a place yet, so nothing else bounds what strangers make this node ask.
+	maxAsking = 100
+)
+
+var (
+	errAsking = errors.New("as many workflows are asked for as may be")
+	errBroken = errors.New("the question for the workflow broke off")
 )
 
 // answers keeps what was answered of workflows. All who ask for one at once
@@ -25,8 +35,9 @@ type answers struct {
 	// it is not.
 	missingAge time.Duration
 
-	mu   sync.Mutex
-	kept map[string]*answer
+	mu     sync.Mutex
+	kept   map[string]*answer
+	asking int
 }
 
 // answer is an answer, or the question for it. Done is closed with the answer;
@@ -42,35 +53,24 @@ func newAnswers(ask func(context.Context, string) (string, error), missingAge ti
 	return &answers{ask: ask, missingAge: missingAge, kept: make(map[string]*answer)}
 }
 
-// of returns the answer for a workflow. No failure is kept but that there is no
-// such workflow.
+// of returns the answer for a workflow, within [answerWait]. No failure is kept
+// but that there is no such workflow.
 func (c *answers) of(ctx context.Context, id string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
 	c.mu.Lock()
 	k := c.kept[id]
 	if k == nil || k.over(time.Now()) {
-		k = &answer{done: make(chan struct{})}
+		if c.asking >= maxAsking {
+			c.mu.Unlock()
+			return "", errAsking
+		}
+		c.asking++
+		k = &answer{done: make(chan struct{}), err: errBroken}
 		c.makeRoom()
 		c.kept[id] = k
 		c.mu.Unlock()
-		// It is for all who wait, so it does not end with the first of them;
-		// the deadline is the same for each.
-		deadline, _ := ctx.Deadline()
-		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-		defer cancel()
-		k.text, k.err = c.ask(asking, id)
-		switch {
-		case k.err == nil:
-			k.until = time.Now().Add(answerAge)
-		case c.missingAge > 0 && errors.Is(k.err, progress.ErrNotFound):
-			k.until = time.Now().Add(c.missingAge)
-		default:
-			c.mu.Lock()
-			if c.kept[id] == k {
-				delete(c.kept, id)
-			}
-			c.mu.Unlock()
-		}
-		close(k.done)
+		c.learn(ctx, id, k)
 		return k.text, k.err
 	}
 	c.mu.Unlock()
@@ -79,6 +79,29 @@ func (c *answers) of(ctx context.Context, id string) (string, error) {
 		return k.text, k.err
 	case <-ctx.Done():
 		return "", ctx.Err()
+	}
+}
+
+// learn asks, for all who wait: so it does not end with the first of them.
+func (c *answers) learn(ctx context.Context, id string, k *answer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait)
+	defer cancel()
+	// Also where asking panics, so that nobody waits for its answer.
+	defer func() {
+		c.mu.Lock()
+		c.asking--
+		if k.until.IsZero() && c.kept[id] == k {
+			delete(c.kept, id)
+		}
+		c.mu.Unlock()
+		close(k.done)
+	}()
+	k.text, k.err = c.ask(ctx, id)
+	switch {
+	case k.err == nil:
+		k.until = time.Now().Add(answerAge)
+	case c.missingAge > 0 && errors.Is(k.err, progress.ErrNotFound):
+		k.until = time.Now().Add(c.missingAge)
 	}
 }
 

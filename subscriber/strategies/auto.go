@@ -1,7 +1,6 @@
 package strategies
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -24,8 +23,6 @@ const (
 	maxViewer = 128
 	// cookieAge is how long a browser keeps its name.
 	cookieAge = 365 * 24 * time.Hour
-	// typeWait bounds how long a request waits for a workflow's type.
-	typeWait = 3 * time.Second
 )
 
 // choose returns the strategy that the rules give to this viewer of this
@@ -49,7 +46,7 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request) (string, bool) 
 			problem.Write(w, problem.Problem{Status: http.StatusBadRequest, Detail: err.Error()})
 			return "", false
 		}
-		if workflowType, err = s.typeOf(r.Context(), id); err != nil {
+		if workflowType, err = s.types.of(r.Context(), id); err != nil {
 			s.typeError(w, r, err)
 			return "", false
 		}
@@ -64,12 +61,6 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request) (string, bool) 
 	name := s.o.Rules.Pick(workflowType, viewer)
 	s.metrics.assign(name, s.o.Rules.Types(), workflowType)
 	return name, true
-}
-
-func (s *Service) typeOf(ctx context.Context, id string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, typeWait)
-	defer cancel()
-	return s.types.of(ctx, id)
 }
 
 // typeError answers that a workflow's type is not known, on which the choice

@@ -59,7 +59,8 @@ type Options struct {
 	Rules *choice.Rules
 	// TypeOf returns a workflow's type; the error wraps [progress.ErrNotFound]
 	// where there is no such workflow. It is asked once a minute for each
-	// workflow at most, and only where a type has a rule of its own.
+	// workflow at most, again after a failure, and only where a type has a rule
+	// of its own. Its context has a deadline.
 	TypeOf func(ctx context.Context, id string) (string, error)
 	// Config are the bounds of each way's streams.
 	Config subscriber.Config

@@ -29,9 +29,7 @@ func (s *Service) unknown(w *way) func(context.Context, string) error {
 		if s.types.has(id) {
 			return nil // it was asked for its type just now
 		}
-		asking, cancel := context.WithTimeout(ctx, typeWait)
-		defer cancel()
-		_, err := found.of(asking, id)
+		_, err := found.of(ctx, id)
 		if err == nil || errors.Is(err, progress.ErrNotFound) {
 			return err
 		}
