@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +33,20 @@ func pair(t testing.TB) (ours, peer *net.TCPConn) {
 	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }
 
+// waits returns once somebody waits in the poller for a quiet connection.
+func waits(t *testing.T) {
+	t.Helper()
+	all := make([]byte, 1<<20)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for one := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+			if strings.Contains(one, "[IO wait") && strings.Contains(one, "(*quietConn).Read(") {
+				return
+			}
+		}
+	}
+	t.Error("nobody waits")
+}
+
 // A connection that is read quietly is one like any other: it waits, until its
 // deadline, and it ends as the peer or its owner ends it.
 func TestQuietConn(t *testing.T) {
@@ -46,7 +62,7 @@ func TestQuietConn(t *testing.T) {
 	t.Run("what comes later, in pieces", func(t *testing.T) {
 		c, peer := open(t)
 		go func() {
-			time.Sleep(20 * time.Millisecond) // the reader waits by then, or does not: both are well
+			waits(t)
 			_, _ = peer.Write([]byte("over eight"))
 			_ = peer.CloseWrite()
 		}()
@@ -87,6 +103,7 @@ func TestQuietConn(t *testing.T) {
 			_, err := c.Read(buf)
 			ended <- err
 		}()
+		waits(t)
 		_ = c.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v", err)
