@@ -34,12 +34,8 @@ func Fixed(strategy string) *Rules { return &Rules{other: rule{{strategy, 100}}}
 // same viewer gets the same one for the same type as long as the rule is the
 // same; where it changes, most keep theirs.
 func (r *Rules) Pick(workflowType, viewer string) string {
-	chosen, ok := r.types[workflowType]
-	if !ok {
-		chosen = r.other
-	}
 	at := place(workflowType, viewer)
-	for _, a := range chosen {
+	for _, a := range r.of(workflowType) {
 		if at < a.share {
 			return a.strategy
 		}
@@ -51,17 +47,21 @@ func (r *Rules) Pick(workflowType, viewer string) string {
 // Split reports whether the viewers of some workflow type get different
 // strategies: then it counts who asks.
 func (r *Rules) Split(workflowType string) bool {
-	chosen, ok := r.types[workflowType]
-	if !ok {
-		chosen = r.other
-	}
 	n := 0
-	for _, a := range chosen {
+	for _, a := range r.of(workflowType) {
 		if a.share > 0 {
 			n++
 		}
 	}
 	return n > 1
+}
+
+// of returns the rule for a type.
+func (r *Rules) of(workflowType string) rule {
+	if own, ok := r.types[workflowType]; ok {
+		return own
+	}
+	return r.other
 }
 
 // Types returns the workflow types that have a rule of their own, sorted.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var known = Known{Strategies: []string{"redis", "poll", "update"}, Types: []string{"A", "B"}}
@@ -22,6 +23,7 @@ func TestLoad(t *testing.T) {
 		{"", "redis", "redis"},
 		{"  ", "redis", "redis"},
 		{"poll", "poll", "poll"},
+		{" poll\n", "poll", "poll"},
 		{"A: poll", "poll", "redis"},
 		{"{default: update, A: poll}", "poll", "update"},
 		{"default: update\nB:\n  poll: 100\n", "update", "poll"},
@@ -69,7 +71,9 @@ func TestLoadErrors(t *testing.T) {
 		{"A: redis\n---\nB: poll", []string{"more than one document"}},
 		{"A: redis: poll", []string{"no YAML"}},
 		{"signal", []string{"signal cannot be used", "set KEY"}},
+		{" signal ", []string{"signal cannot be used", "set KEY"}},
 		{"A: {redis: 50, signal: 50}", []string{"line 1, A", "signal cannot be used", "set KEY"}},
+		{"A" + strings.Repeat("é", 100) + ": poll", []string{"no workflow type"}},
 		{"A: x\nB: y", []string{`"x"`, `"y"`}},
 		{big, []string{"at most"}},
 		{filepath.Join(t.TempDir(), "none.yaml"), []string{"no such file"}},
@@ -80,6 +84,9 @@ func TestLoadErrors(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q was taken", tt.setting)
 			continue
+		}
+		if !utf8.ValidString(err.Error()) {
+			t.Errorf("%q: the error is cut within a letter: %q", tt.setting, err)
 		}
 		for _, want := range tt.want {
 			if !strings.Contains(err.Error(), want) {

@@ -31,8 +31,8 @@ const maxFile = 64 << 10
 // with them. Whatever has a colon is rules. An empty one is the first of the
 // strategies for all.
 func Load(setting string, known Known) (*Rules, error) {
-	switch {
-	case strings.TrimSpace(setting) == "":
+	switch setting = strings.TrimSpace(setting); {
+	case setting == "":
 		return Fixed(known.Strategies[0]), nil
 	case slices.Contains(known.Strategies, setting):
 		return Fixed(setting), nil
@@ -181,7 +181,7 @@ func (p *parser) strategy(key string, at *yaml.Node, name string) bool {
 func clip(s string) string {
 	const most = 80
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

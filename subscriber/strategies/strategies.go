@@ -254,7 +254,7 @@ func (s *Service) stream(serve func(*subscriber.Streams, http.ResponseWriter, *h
 func clip(s string) string {
 	const most = 80
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }
