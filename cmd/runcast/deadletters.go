@@ -42,6 +42,14 @@ type listLettersCommand struct {
 	lettersAPI
 }
 
+// Validate is called by kong.
+func (c *listLettersCommand) Validate() error {
+	if c.Limit < 0 {
+		return fmt.Errorf("--limit is %d; give how many letters to list, or 0 for all", c.Limit)
+	}
+	return c.lettersAPI.Validate()
+}
+
 type replayLettersCommand struct {
 	ID  string `arg:"" optional:"" help:"Which one."`
 	All bool   `help:"All that there are now."`
@@ -109,11 +117,14 @@ func (c replayLettersCommand) Run(ctx context.Context, std streams) error {
 		slices.Reverse(ids)
 	}
 	left := 0
-	for _, id := range ids {
+	for i, id := range ids {
 		err := c.call(ctx, http.MethodPost, id, "/replay")
+		var unanswered *url.Error
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.As(err, &unanswered):
+			return fmt.Errorf("%d of %d are left: %w", left+len(ids)-i, len(ids), err)
 		case err != nil:
 			left++
 			fmt.Fprintf(std.err, "%s: %v\n", printable(id), err)

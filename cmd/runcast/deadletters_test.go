@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -69,9 +70,27 @@ func TestDeadLettersRefused(t *testing.T) {
 			t.Errorf("%v: exit %d, stderr %q", args, code, errs)
 		}
 	}
-	for _, args := range [][]string{{"replay"}, {"replay", "a", "--all"}, {"remove"}, {"list", "--api-url", "ftp://x"}} {
+	for _, args := range [][]string{{"replay"}, {"replay", "a", "--all"}, {"remove"}, {"list", "--api-url", "ftp://x"}, {"list", "--limit", "-1"}} {
 		if code, _, errs := invoke(t, 0, append([]string{"deadletters"}, args...)...); code != exitTrouble || errs == "" {
 			t.Errorf("%v: exit %d, stderr %q", args, code, errs)
 		}
+	}
+}
+
+// Where the API is gone there is no use in asking it for each letter.
+func TestReplayAllEndsWithTheAPI(t *testing.T) {
+	var posts atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Write([]byte(`{"deadletters":[{"id":"c"},{"id":"b"},{"id":"a"}]}`))
+			return
+		}
+		posts.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	defer s.Close()
+	code, out, errs := invoke(t, 0, "deadletters", "replay", "--all", "--api-url", s.URL)
+	if code != exitTrouble || out != "" || posts.Load() != 1 || !strings.Contains(errs, "3 of 3 are left") {
+		t.Errorf("exit %d after %d requests, %q, stderr %q", code, posts.Load(), out, errs)
 	}
 }

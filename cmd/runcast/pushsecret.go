@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
+	"github.com/runcast/runcast/internal/settings"
 	"github.com/runcast/runcast/pkg/webhook"
 )
 
@@ -16,6 +18,9 @@ type pushSecretCommand struct {
 // Run prints the receiver's secrets, a line each, the newest first. It asks no
 // service.
 func (c pushSecretCommand) Run(std streams) error {
+	if err := settings.CheckUnknown(settings.EnvOf(os.Environ())); err != nil {
+		return err
+	}
 	keys, err := webhook.ParseKeys(c.Secrets...)
 	if err != nil {
 		return fmt.Errorf("RUNCAST_PUSH_SECRETS: %w", err)

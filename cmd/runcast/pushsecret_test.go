@@ -35,4 +35,9 @@ func TestPushSecret(t *testing.T) {
 			t.Errorf("%q, %s: exit %d, %q, %q", tt.secrets, tt.url, code, out, errs)
 		}
 	}
+	t.Setenv("RUNCAST_PUSH_SECRETS", secrets)
+	t.Setenv("RUNCAST_PUSH_SECRET", secrets)
+	if code, out, errs := invoke(t, 0, "push-secret", url); code != exitTrouble || out != "" || !strings.Contains(errs, "RUNCAST_PUSH_SECRET;") || strings.Contains(errs, "whsec_") {
+		t.Errorf("a misspelt variable: exit %d, %q, %q", code, out, errs)
+	}
 }

@@ -208,6 +208,8 @@ func TestPushOverHTTP(t *testing.T) {
 		{"GET", "/v1/deadletters", "", 200, `"deadletters":[]`},
 		{"GET", "/v1/deadletters?limit=0", "", 400, "limit"},
 		{"GET", "/v1/deadletters?cursor=x", "", 400, "cursor"},
+		{"GET", "/v1/deadletters?limit=1&limit=2", "", 400, "twice"},
+		{"GET", "/v1/deadletters?cursor=&cursor=1-a", "", 400, "twice"},
 		{"GET", "/v1/deadletters?page=2", "", 400, "page"},
 		{"POST", "/v1/deadletters/none/replay", "", 404, "none"},
 		{"DELETE", "/v1/deadletters/none", "", 404, "none"},

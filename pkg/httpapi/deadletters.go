@@ -54,6 +54,10 @@ func (a *api) listLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	limit := defaultLetters
 	for name, values := range query {
+		if len(values) > 1 {
+			bad("%s is there twice; give it once.", clip(name))
+			return
+		}
 		switch name {
 		case "cursor":
 		case "limit":
