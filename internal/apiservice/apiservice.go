@@ -145,6 +145,8 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		starts.Stop(stopCtx)
 	}()
 	options.Interceptors = append(options.Interceptors, starts)
+	registry := prometheus.NewRegistry()
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, newTemporalCalls(registry).dialOption())
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("make the Temporal client: %w", err)
@@ -155,7 +157,6 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		statsmetrics.Collector("runcast_store", store.Stats),

@@ -91,7 +91,7 @@ func ways(followers map[string]strategy.Strategy, find func(context.Context, str
 			if f == nil {
 				continue
 			}
-			way.Watcher = watcher{f}
+			way.Watcher = watcher{f, name}
 			names = append(names, name)
 		} else {
 			way.Find = find
@@ -103,11 +103,14 @@ func ways(followers map[string]strategy.Strategy, find func(context.Context, str
 
 // watcher is a strategy in the words of those who serve it, who know nothing
 // of Temporal.
-type watcher struct{ strategy.Strategy }
+type watcher struct {
+	strategy.Strategy
+	name string
+}
 
 func (w watcher) Watch(ctx context.Context, id string, after progress.Position) iter.Seq2[progress.Event, error] {
 	return func(yield func(progress.Event, error) bool) {
-		for e, err := range w.Strategy.Watch(ctx, id, after) {
+		for e, err := range w.Strategy.Watch(calledBy(ctx, w.name), id, after) {
 			if !yield(e, translate(err)) {
 				return
 			}
@@ -142,7 +145,7 @@ func typeOf(store *redisstore.Store, temporal client.Client) func(context.Contex
 		if snap, err := store.Snapshot(redisCtx, id); err == nil && snap.Type != "" {
 			return snap.Type, nil
 		}
-		d, err := temporal.DescribeWorkflowExecution(ctx, id, "")
+		d, err := temporal.DescribeWorkflowExecution(calledBy(ctx, strategies.Auto), id, "")
 		if err != nil {
 			return "", describeError(id, err)
 		}
@@ -158,7 +161,7 @@ func finder(temporal strategy.Temporal, namespace string) func(context.Context, 
 		namespace = client.DefaultNamespace
 	}
 	return func(ctx context.Context, id string) error {
-		_, err := temporal.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{
+		_, err := temporal.WorkflowService().DescribeWorkflowExecution(calledBy(ctx, strategy.Redis), &workflowservice.DescribeWorkflowExecutionRequest{
 			Namespace: namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: id},
 		})
 		return describeError(id, err)

@@ -142,10 +142,10 @@ func (s *served) serve(t *testing.T, c Config) *served {
 	t.Helper()
 	n := *s
 	n.calls = &counted{calls: make(map[string]int)}
-	theirs := testenv.TemporalWith(t, client.Options{ConnectionOptions: client.ConnectionOptions{
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(n.calls.intercept)},
-	}})
 	registry := prometheus.NewRegistry()
+	theirs := testenv.TemporalWith(t, client.Options{ConnectionOptions: client.ConnectionOptions{
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(n.calls.intercept), newTemporalCalls(registry).dialOption()},
+	}})
 	c.Drain = 10 * time.Millisecond
 	server := httptest.NewUnstartedServer(nil)
 	n.url = "http://" + server.Listener.Addr().String()
@@ -195,6 +195,22 @@ func (s *served) count(t *testing.T, id string, n int64) {
 	t.Helper()
 	if err := s.client.SignalWorkflow(t.Context(), id, "", "count", n); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// awaitWritten waits until Redis knows a run: before, redis asks Temporal.
+func (s *served) awaitWritten(t *testing.T, id string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := s.store.Snapshot(t.Context(), id)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -251,11 +267,7 @@ func TestHundredViewersShareOneUpstream(t *testing.T) {
 			for try, viewers := range []int{1, 100} {
 				id := s.start(t)
 				s.count(t, id, 7)
-				// Until Redis knows a run, Temporal is asked whether there is one.
-				eventually(t, "run in Redis", func() bool {
-					snap, err := s.store.Snapshot(t.Context(), id)
-					return err == nil && snap.Current != nil
-				})
+				s.awaitWritten(t, id)
 				s.calls.take()
 				begin := time.Now()
 				streams := make([]*bufio.Scanner, viewers)

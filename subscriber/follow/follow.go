@@ -91,6 +91,9 @@ type Stats struct {
 	Upstreams, Begun atomic.Int64
 	// Events counts what was new, Known what was not, Bad what had no version.
 	Events, Known, Bad atomic.Int64
+	// Skipped counts the versions that were jumped over, since a newer one
+	// came first.
+	Skipped atomic.Int64
 	// Stale and Degraded count the notices, Failures the sequences that ended
 	// with an error, Refused the workflows that could not be followed.
 	Stale, Degraded, Failures, Refused atomic.Int64

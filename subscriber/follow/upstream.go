@@ -126,7 +126,7 @@ func (u *upstream) event(e *progress.Event) {
 	e.Check = "" // a version has none
 	data := encode(e)
 	u.mu.Lock()
-	epoch := u.snap.Epoch
+	epoch, seq := u.snap.Epoch, u.snap.Seq
 	err := u.snap.Advance(e)
 	if err == nil {
 		u.last = data
@@ -141,6 +141,9 @@ func (u *upstream) event(e *progress.Event) {
 			// What is known already may come before each refusal.
 			u.refusals = 0
 			u.sink.Resolve(u.name, hub.ReasonStale)
+		}
+		if seq > 0 && e.Epoch == epoch && e.Seq > seq+1 {
+			stats.Skipped.Add(e.Seq - seq - 1)
 		}
 		if epoch != 0 && e.Epoch != epoch {
 			u.sink.Resolve(u.name, hub.ReasonDegraded) // that was the run before

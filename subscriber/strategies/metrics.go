@@ -64,6 +64,7 @@ func registerUpstream(r prometheus.Registerer, strategy string, stats *follow.St
 	count("upstream_events_total", events, prometheus.Labels{"kind": "new"}, &stats.Events)
 	count("upstream_events_total", events, prometheus.Labels{"kind": "known"}, &stats.Known)
 	count("upstream_events_total", events, prometheus.Labels{"kind": "bad"}, &stats.Bad)
+	count("versions_skipped_total", "Versions that were jumped over, since a newer one of the run came first.", nil, &stats.Skipped)
 	const notices = "Times that a workflow could not be followed as it should: stale, or degraded to another strategy."
 	count("notices_total", notices, prometheus.Labels{"kind": "stale"}, &stats.Stale)
 	count("notices_total", notices, prometheus.Labels{"kind": "degraded"}, &stats.Degraded)

@@ -294,6 +294,9 @@ func TestStream(t *testing.T) {
 	expect(t, next, `update 1000-4 {"epoch":1000,"seq":4,`)
 	s.poll.reach("a/b", 9, progress.TypeProgress)
 	expect(t, next, "snapshot 1000-9 ") // jumped over, and no gap
+	if text := body(t, must(s.Client().Get(s.URL+"/metrics"))); !strings.Contains(text, `runcast_strategy_versions_skipped_total{strategy="poll"} 4`+"\n") {
+		t.Error("the versions that were jumped over are not counted")
+	}
 	again := frames(t, s.get(t, "/poll/workflows/a%2Fb/stream?after=1000-9&mode=latest"))
 	bad := frames(t, s.get(t, "/poll/workflows/a%2Fb/stream?after=1000-9-01234567"))
 	expect(t, bad, `gap  {"from":"1000-9-01234567","to":"1000-9","reason":"bad_position"}`, "snapshot 1000-9 ")
