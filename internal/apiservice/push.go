@@ -73,9 +73,13 @@ func (c *Config) push(client redis.UniversalClient, addr net.Addr, registry *pro
 	if p.receiver, err = strategy.NewReceiver(keys, c.callbackURL(addr)); err != nil {
 		return nil, err
 	}
-	registry.MustRegister(statsmetrics.Labeled("runcast_callback", "strategy", p.receiver.Stats))
+	registry.MustRegister(callbackMetrics(p.receiver))
 	p.letters.sender, err = webhook.NewSender(webhook.Options{Keys: keys, Allow: allow})
 	return p, err
+}
+
+func callbackMetrics(r *strategy.Receiver) prometheus.Collector {
+	return statsmetrics.Labeled("runcast_callback", "strategy", r.Stats)
 }
 
 // callbackURL is where workers reach this node's receiver.

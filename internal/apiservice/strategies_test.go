@@ -153,6 +153,7 @@ func (s *served) serve(t *testing.T, c Config) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry.MustRegister(callbackMetrics(receiver))
 	streams, err := c.strategies(theirs, client.Options{}, receiver, n.store, registry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
