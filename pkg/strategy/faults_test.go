@@ -169,6 +169,35 @@ func TestRateLimitedForChanges(t *testing.T) {
 	})
 }
 
+// A worker that goes before signal has subscribed is back once it answers.
+func TestWorkerGoesBeforeTheSubscription(t *testing.T) {
+	t.Parallel()
+	eachThat(t, func(a arm) bool { return a.name == strategy.Signal }, func(t *testing.T, w *world) {
+		w.worker()
+		id := w.start("Commanded")
+		queries := 0
+		w.calls.failWith(func(method string) error {
+			switch method {
+			case "SignalWorkflowExecution": // so that this is not what tells
+				return serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW, "the workflow is busy")
+			case "QueryWorkflow":
+				if queries++; queries == 2 {
+					return serviceerror.NewDeadlineExceeded("context deadline exceeded")
+				}
+			}
+			return nil
+		})
+		v := w.watch(id, progress.Position{})
+		v.notice(strategy.Stale)
+		if n, _ := v.notice(strategy.Live); len(v.notices) > 0 {
+			t.Errorf("before %v came %v", n, v.notices)
+		}
+		w.calls.failWith(nil)
+		v.counts(1)
+		v.returns("complete")
+	})
+}
+
 // Whoever embeds the handlers without the plugin is followed all the same.
 func TestHandlersByHand(t *testing.T) {
 	t.Parallel()

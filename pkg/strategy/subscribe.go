@@ -203,6 +203,10 @@ func (f *subscribed) ask() (more bool) {
 	switch {
 	case errors.As(err, &unknown):
 		// An SDK that does not tell.
+	case errors.Is(err, errNoAnswer) && !f.o.push:
+		// The look before was answered: the worker has just gone. The next
+		// look tells when one is back; push has none that could.
+		return f.trouble(err)
 	case err != nil:
 		more := f.troubled(&f.refused, err)
 		f.again = time.Now().Add(f.refused.backoff)
