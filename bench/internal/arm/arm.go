@@ -154,7 +154,7 @@ func (r *Result) Actions() int64 {
 // Refused updates leave no trace there, so the server's count is taken for
 // them.
 func (r *Result) CountedActions() int64 {
-	return r.History.Actions() - r.History.Own() + r.Calls.Done["QueryWorkflow"] + r.Server.Actions["message_UpdateWorkflowExecution:Rejection"]
+	return r.History.Actions() - r.History.Own() + r.Calls.Done["QueryWorkflow"] - r.Calls.Free["QueryWorkflow"] + r.Server.Actions["message_UpdateWorkflowExecution:Rejection"]
 }
 
 // Uncounted returns, by method, by how much more or less the server counted

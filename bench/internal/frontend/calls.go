@@ -9,6 +9,7 @@ import (
 	"path"
 	"sync"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -51,11 +52,14 @@ type Counts struct {
 	Refused Calls `json:"refused,omitempty"`
 	// Done were answered without an error.
 	Done Calls `json:"done,omitempty"`
+	// Free are those of them that are no billable action though others of the
+	// method are: queries of what a workflow takes.
+	Free Calls `json:"free,omitempty"`
 }
 
 // Sub returns what was counted since an earlier reading.
 func (c Counts) Sub(since Counts) Counts {
-	return Counts{Made: c.Made.Sub(since.Made), Refused: c.Refused.Sub(since.Refused), Done: c.Done.Sub(since.Done)}
+	return Counts{Made: c.Made.Sub(since.Made), Refused: c.Refused.Sub(since.Refused), Done: c.Done.Sub(since.Done), Free: c.Free.Sub(since.Free)}
 }
 
 // Counter counts the calls of a client. The zero value is ready.
@@ -79,6 +83,9 @@ func (c *Counter) intercept(ctx context.Context, method string, req, reply any, 
 	switch {
 	case err == nil:
 		c.count(name, func(c *Counts) *Calls { return &c.Done })
+		if q, ok := req.(*workflowservice.QueryWorkflowRequest); ok && q.GetQuery().GetQueryType() == "__temporal_workflow_metadata" {
+			c.count(name, func(c *Counts) *Calls { return &c.Free })
+		}
 	case status.Code(err) == codes.ResourceExhausted:
 		c.count(name, func(c *Counts) *Calls { return &c.Refused })
 	}
@@ -99,5 +106,5 @@ func (c *Counter) count(name string, which func(*Counts) *Calls) {
 func (c *Counter) Read() Counts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Counts{Made: maps.Clone(c.counts.Made), Refused: maps.Clone(c.counts.Refused), Done: maps.Clone(c.counts.Done)}
+	return Counts{Made: maps.Clone(c.counts.Made), Refused: maps.Clone(c.counts.Refused), Done: maps.Clone(c.counts.Done), Free: maps.Clone(c.counts.Free)}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	querypb "go.temporal.io/api/query/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,9 +16,10 @@ import (
 
 func TestCounter(t *testing.T) {
 	var c Counter
+	var req any
 	call := func(method string, err error) {
 		t.Helper()
-		got := c.intercept(t.Context(), "/temporal.api.workflowservice.v1.WorkflowService/"+method, nil, nil, nil,
+		got := c.intercept(t.Context(), "/temporal.api.workflowservice.v1.WorkflowService/"+method, req, nil, nil,
 			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return err })
 		if !errors.Is(got, err) {
 			t.Errorf("%s: %v became %v", method, err, got)
@@ -27,20 +30,23 @@ func TestCounter(t *testing.T) {
 	call("QueryWorkflow", nil)
 	call("QueryWorkflow", status.Error(codes.ResourceExhausted, "busy"))
 	call("DescribeWorkflowExecution", status.Error(codes.NotFound, "none"))
+	req = &workflowservice.QueryWorkflowRequest{Query: &querypb.WorkflowQuery{QueryType: "__temporal_workflow_metadata"}}
+	call("QueryWorkflow", nil)
 	got := c.Read().Sub(before)
 	for _, tt := range []struct {
 		name      string
 		got, want Calls
 	}{
-		{"made", got.Made, Calls{"QueryWorkflow": 2, "DescribeWorkflowExecution": 1}},
+		{"made", got.Made, Calls{"QueryWorkflow": 3, "DescribeWorkflowExecution": 1}},
 		{"refused", got.Refused, Calls{"QueryWorkflow": 1}},
-		{"done", got.Done, Calls{"QueryWorkflow": 1}},
+		{"done", got.Done, Calls{"QueryWorkflow": 2}},
+		{"free", got.Free, Calls{"QueryWorkflow": 1}},
 	} {
 		if !maps.Equal(tt.got, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, tt.got, tt.want)
 		}
 	}
-	if n := got.Made.Total(); n != 3 {
+	if n := got.Made.Total(); n != 4 {
 		t.Errorf("%d in all", n)
 	}
 }
