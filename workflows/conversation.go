@@ -11,6 +11,7 @@ import (
 
 	"github.com/runcast/runcast/activities"
 	"github.com/runcast/runcast/pkg/agents"
+	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/message"
 	"github.com/runcast/runcast/pkg/reporter"
 )
@@ -44,8 +45,7 @@ func MultiAgentConversationWorkflow(ctx workflow.Context, in message.Conversatio
 	if err := c.deliver(ctx); err != nil {
 		return c.result, err
 	}
-	err = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	return c.result, err
+	return c.result, handlers.AwaitAllFinished(ctx)
 }
 
 // answer has the reply written; "" is none.

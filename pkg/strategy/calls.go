@@ -68,6 +68,8 @@ type run struct {
 	// status is running while the run is open.
 	status          progress.Status
 	started, closed time.Time
+	// events is the length of the history.
+	events int64
 	// unserved is since when the run waits for a worker to take it; zero: it
 	// does not.
 	unserved time.Time
@@ -108,7 +110,7 @@ func (c *calls) describe(ctx context.Context, id, runID string) (run, error) {
 func runOf(info *workflowpb.WorkflowExecutionInfo) run {
 	r := run{
 		workflowType: info.GetType().GetName(), id: info.GetExecution().GetRunId(), chain: info.GetFirstRunId(),
-		status: progress.StatusRunning, started: info.GetStartTime().AsTime(),
+		status: progress.StatusRunning, started: info.GetStartTime().AsTime(), events: info.GetHistoryLength(),
 	}
 	if t := info.GetCloseTime(); t != nil {
 		r.closed = t.AsTime()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
@@ -54,17 +55,26 @@ func TestQueryOfAHistoryThatHasGrown(t *testing.T) {
 // events counts those of a type in the history of the workflow's newest run.
 func (w *world) events(id string, kind enumspb.EventType) (n int) {
 	w.t.Helper()
+	for _, e := range w.history(id) {
+		if e.EventType == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// history returns that of the workflow's newest run.
+func (w *world) history(id string) (events []*historypb.HistoryEvent) {
+	w.t.Helper()
 	it := w.client.GetWorkflowHistory(w.t.Context(), id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for it.HasNext() {
 		e, err := it.Next()
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if e.EventType == kind {
-			n++
-		}
+		events = append(events, e)
 	}
-	return n
+	return events
 }
 
 // historyGate holds the first read of a history while it is closed.

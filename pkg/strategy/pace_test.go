@@ -30,6 +30,8 @@ type clockwork struct {
 	begun time.Time
 	// version is that of the state after the given time.
 	version func(since time.Duration) int64
+	// events is the length of the history after the given time; nil: 3.
+	events func(since time.Duration) int64
 	// describing fails describes, querying hangs queries, while they say so.
 	describing func(since time.Duration) error
 	querying   func(since time.Duration) bool
@@ -56,8 +58,13 @@ func (c *clockwork) DescribeWorkflowExecution(context.Context, *workflowservice.
 			return nil, err
 		}
 	}
+	events := int64(3)
+	if c.events != nil {
+		events = c.events(since)
+	}
 	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
-		Execution: &commonpb.WorkflowExecution{WorkflowId: "wf", RunId: "run"}, FirstRunId: "run",
+		HistoryLength: events,
+		Execution:     &commonpb.WorkflowExecution{WorkflowId: "wf", RunId: "run"}, FirstRunId: "run",
 		Type: &commonpb.WorkflowType{Name: "Bake"}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
 		StartTime: timestamppb.New(c.begun),
 	}}, nil
@@ -380,6 +387,43 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 			// A subscription is renewed with a look.
 			if c.queries > queries+1 || len(c.describes) > 3 {
 				t.Errorf("%s: %d queries, describes at %v", name, c.queries, c.describes)
+			}
+		})
+	}
+}
+
+// A long history is not made longer by those who follow the run: it is polled,
+// and that is said once.
+func TestLongHistoryIsPolled(t *testing.T) {
+	for _, name := range []string{Signal, Push} {
+		r, _ := newReceiver(t)
+		synctest.Test(t, func(t *testing.T) {
+			const full, change = 10 * time.Minute, 20 * time.Minute
+			c := &clockwork{begun: time.Now()}
+			c.version = func(since time.Duration) int64 { return 1 + int64(since/change) }
+			c.events = func(since time.Duration) int64 {
+				if since >= full {
+					return subscribedEvents
+				}
+				return 100
+			}
+			var renewed []time.Duration
+			c.subscribed = func(s handlers.Subscription) {
+				renewed = append(renewed, time.Since(c.begun))
+				if len(renewed) == 1 {
+					r.dispatch(s.ID, &handlers.Post{Subscriber: s.ID, Data: handlers.State{Started: c.begun.UnixMilli(), Version: 1, RunID: "run", Chain: "run"}})
+				}
+			}
+			s := NewSignal(c, r, SubscribeOptions{})
+			if name == Push {
+				s = NewPush(c, r, SubscribeOptions{})
+			}
+			versions, notices := take(t, s, c, 30*time.Minute)
+			if !slices.Equal(versions, []int64{1, 2}) || len(notices) != 1 || notices[0].Kind != Degraded {
+				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
+			}
+			if len(renewed) != 3 || renewed[2] > full {
+				t.Errorf("%s: it subscribed at %v", name, renewed)
 			}
 		})
 	}

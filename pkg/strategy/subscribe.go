@@ -16,7 +16,7 @@ import (
 
 // The defaults of [SubscribeOptions].
 const (
-	RenewEvery = 2 * time.Minute
+	RenewEvery = 4 * time.Minute
 	CheckEvery = 30 * time.Second
 	FirstWait  = 3 * time.Second
 )
@@ -26,8 +26,9 @@ const (
 type SubscribeOptions struct {
 	CallOptions
 	// RenewEvery is how often a subscription is renewed, which costs the run a
-	// signal and a workflow task. It expires after two and a half times as
-	// long, should its watcher die. Default: [RenewEvery]; at most 4 minutes.
+	// signal and a workflow task: four events of its history. It expires after
+	// two and a half times as long, should its watcher die. Default, and at
+	// most: [RenewEvery].
 	RenewEvery time.Duration
 	// CheckEvery is about how often Temporal, and the run, are asked how it is,
 	// although nothing has come: a run that was terminated tells nobody, and
@@ -124,6 +125,10 @@ func (f *subscribed) follow() {
 			if !f.wait(f.settle.next(false)) {
 				return
 			}
+		case f.outgrown() && (f.to != f.run.id || time.Since(f.renewed) >= f.o.renew):
+			if !f.outgrow() {
+				return
+			}
 		case !f.subscribe():
 			return
 		case f.to != f.run.id:
@@ -134,6 +139,25 @@ func (f *subscribed) follow() {
 			return
 		}
 	}
+}
+
+// subscribedEvents bounds the history of a run that is subscribed to. Temporal
+// ends a run at 51,200 events and lets it take 10,000 signals; each
+// subscription, renewed or ended, is one signal and, where it has a task to
+// itself, four events. The rest is the run's own.
+// https://docs.temporal.io/workflow-execution/limits
+const subscribedEvents = 20_000
+
+func (f *subscribed) outgrown() bool { return f.run.events >= subscribedEvents }
+
+// outgrow polls, which adds nothing to the history, until another run begins.
+func (f *subscribed) outgrow() bool {
+	n := &Notice{
+		Kind: Degraded, Since: time.Now(), Reason: "adaptive polling until the next run, since the history of this one has become long",
+		Cause: fmt.Errorf("it has %d events; have the workflow continue as new when handlers.ContinueAsNewAdvised says so", f.run.events),
+	}
+	pace, of := f.o.degraded, f.run.id
+	return f.pollInstead(&pace, n, func() bool { return f.run.id != of })
 }
 
 // checkRun looks at the workflow once. With push it asks Temporal only, but
@@ -162,7 +186,7 @@ func (f *subscribed) checkRun() bool {
 // subscribe subscribes to the run, or renews. It returns false when the
 // sequence has ended; whether it is subscribed then, f.to says.
 func (f *subscribed) subscribe() bool {
-	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew && !f.lost || time.Now().Before(f.again) {
+	if f.to == f.run.id && time.Since(f.renewed) < f.o.renew && !f.lost || time.Now().Before(f.again) || f.outgrown() {
 		return true
 	}
 	if more := f.ask(); !more || !f.asked {

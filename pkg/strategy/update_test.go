@@ -20,12 +20,7 @@ import (
 // of updates.
 func (w *world) updates(id string) (accepted, completed int) {
 	w.t.Helper()
-	it := w.client.GetWorkflowHistory(w.t.Context(), id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for it.HasNext() {
-		e, err := it.Next()
-		if err != nil {
-			w.t.Fatal(err)
-		}
+	for _, e := range w.history(id) {
 		switch e.EventType {
 		case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
 			accepted++
