@@ -12,11 +12,13 @@ import (
 )
 
 // names is a DNS server on loopback that gives each name the addresses that a
-// test wants, one after the other; the last one stays.
+// test wants, one after the other; the last one stays. Those that are together
+// are all in one answer.
 type names struct {
-	mu    sync.Mutex
-	addrs map[string][]netip.Addr
-	asked map[string]int
+	mu       sync.Mutex
+	addrs    map[string][]netip.Addr
+	together map[string][]netip.Addr
+	asked    map[string]int
 }
 
 // resolver starts the server and returns what asks it.
@@ -64,28 +66,41 @@ func (n *names) answer(query []byte) []byte {
 	defer n.mu.Unlock()
 	name := strings.ToLower(q.Name.String())
 	addrs, known := n.addrs[name]
+	all, several := n.together[name]
 	switch {
+	case several:
+		for _, addr := range all {
+			switch {
+			case q.Type == dnsmessage.TypeAAAA && addr.Is6(), q.Type == dnsmessage.TypeA && addr.Is4():
+				m.Answers = append(m.Answers, resource(q, addr))
+			}
+		}
 	case !known:
 		m.RCode = dnsmessage.RCodeNameError
 	case q.Type == dnsmessage.TypeAAAA && addrs[0].Is6():
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0},
-			Body:   &dnsmessage.AAAAResource{AAAA: addrs[0].As16()},
-		}}
+		m.Answers = []dnsmessage.Resource{resource(q, addrs[0])}
 	case q.Type == dnsmessage.TypeA && addrs[0].Is4():
 		n.asked[name]++
 		addr := addrs[0]
 		if len(addrs) > 1 {
 			n.addrs[name] = addrs[1:]
 		}
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0},
-			Body:   &dnsmessage.AResource{A: addr.As4()},
-		}}
+		m.Answers = []dnsmessage.Resource{resource(q, addr)}
 	}
 	packed, err := m.Pack()
 	if err != nil {
 		return nil
 	}
 	return packed
+}
+
+// resource answers a question with an address.
+func resource(q dnsmessage.Question, addr netip.Addr) dnsmessage.Resource {
+	r := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0}}
+	if addr.Is6() {
+		r.Body = &dnsmessage.AAAAResource{AAAA: addr.As16()}
+	} else {
+		r.Body = &dnsmessage.AResource{A: addr.As4()}
+	}
+	return r
 }
