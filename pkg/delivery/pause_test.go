@@ -3,6 +3,7 @@ package delivery
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ func TestFailingEndpointIsPaused(t *testing.T) {
 	r.letters.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	r.work()
 	well := make(chan struct{})
+	heal := sync.OnceFunc(func() { close(well) })
+	defer heal()
 	var probing atomic.Bool
 	s := takePosts(t, func(_ int, w http.ResponseWriter) {
 		if !probing.Load() {
@@ -67,7 +70,7 @@ func TestFailingEndpointIsPaused(t *testing.T) {
 	if n := s.count(); n != failed+1 {
 		t.Errorf("%d requests while it is tried, want 1", n-failed)
 	}
-	close(well)
+	heal()
 	stats := func() Stats { return r.deliverer.Stats()[handlers.NoStrategy] }
 	eventually(t, "end of the pause", func() bool { return stats().Pushed == 1 && r.paused(s.URL) == "" })
 
