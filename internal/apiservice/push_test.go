@@ -215,6 +215,8 @@ func TestPushOverHTTP(t *testing.T) {
 		{"DELETE", "/v1/deadletters/none", "", 404, "none"},
 		{"POST", "/v1/strategies/callback", "{}", 401, "RUNCAST_PUSH_SECRETS"},
 		{"GET", "/v1/strategies/callback", "", 405, "POST"},
+		{"GET", "/metrics", "", 200, `runcast_callback_refused_total{strategy="unknown"} 1`},
+		{"GET", "/metrics", "", 200, `runcast_callback_taken_total{strategy="signal"} 0`},
 	} {
 		if code, text := call(t, tt.method, api+tt.path, tt.body); code != tt.code || !strings.Contains(text, tt.want) {
 			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, code, text)
