@@ -65,6 +65,10 @@ func TestOneUpdateForAll(t *testing.T) {
 		w.strategy = nodes[n%2]
 		viewers = append(viewers, w.watch(id, progress.Position{}))
 	}
+	// A change that comes before the first state is not waited for.
+	for _, v := range viewers {
+		v.until("the first state", func(progress.Event) bool { return true })
+	}
 	const changes = 4
 	for n := range int64(changes) {
 		w.signal(id, "do", command{Count: n + 1})
