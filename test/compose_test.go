@@ -26,9 +26,9 @@ import (
 	"github.com/runcast/runcast/internal/workerservice"
 )
 
-func composeProject(t *testing.T) *types.Project {
+func composeProject(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithEnv(nil))
+	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithEnv(nil), cli.WithProfiles(profiles))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,10 +71,14 @@ func environment(s types.ServiceConfig) settings.Env {
 }
 
 func TestComposeHasTheServices(t *testing.T) {
-	project := composeProject(t)
 	want := []string{"api", "redis", "subscriber", "temporal", "worker"}
-	if got := slices.Sorted(slices.Values(project.ServiceNames())); !slices.Equal(got, want) {
+	if got := slices.Sorted(slices.Values(composeProject(t).ServiceNames())); !slices.Equal(got, want) {
 		t.Errorf("services %q, want %q", got, want)
+	}
+	project := composeProject(t, "metrics")
+	want = slices.Sorted(slices.Values(append(want, "grafana", "prometheus")))
+	if got := slices.Sorted(slices.Values(project.ServiceNames())); !slices.Equal(got, want) {
+		t.Errorf("with metrics there are the services %q, want %q", got, want)
 	}
 	pinned := regexp.MustCompile(`:v?\d+\.\d+\.\d+(-[a-z0-9.]+)?$`)
 	for name, s := range project.Services {
