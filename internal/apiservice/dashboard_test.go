@@ -29,7 +29,8 @@ var (
 	groupedBy  = regexp.MustCompile(`sum by \(([a-z, ]+)\)`)
 )
 
-// The dashboard shows what a node has that serves both arms of a split.
+// The dashboard shows what a node has that serves both arms of a split, and
+// what a worker has.
 func TestDashboardShowsWhatThereIs(t *testing.T) {
 	text, err := os.ReadFile("../../deployments/grafana/strategies.json")
 	if err != nil {
@@ -54,6 +55,9 @@ func TestDashboardShowsWhatThereIs(t *testing.T) {
 		t.Errorf("an unknown workflow: answered %d", code)
 	}
 	_, exposed := s.text(t, "/metrics")
+	_, worker := services(t)
+	_, deliveries := call(t, http.MethodGet, worker+"/metrics", "")
+	exposed += deliveries
 	ids := make(map[int]bool)
 	for _, p := range d.Panels {
 		if p.ID == 0 || ids[p.ID] || p.Title == "" || p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 {
@@ -62,7 +66,7 @@ func TestDashboardShowsWhatThereIs(t *testing.T) {
 		ids[p.ID] = true
 		for _, target := range p.Targets {
 			by := groupedBy.FindStringSubmatch(target.Expr)
-			if by == nil || !strings.Contains(target.Expr, `strategy=~"$strategy"`) || !strings.Contains(target.LegendFormat, "{{strategy}}") {
+			if by == nil || !strings.Contains(target.Expr, `strategy=~"$strategy`) || !strings.Contains(target.LegendFormat, "{{strategy}}") {
 				t.Errorf("%s: the arms are not told apart in %s", p.Title, target.Expr)
 				continue
 			}

@@ -24,8 +24,8 @@ import (
 
 const pushSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
-// services runs API and worker, and returns where the API is.
-func services(t *testing.T) string {
+// services runs API and worker, and returns where they are.
+func services(t *testing.T) (api, worker string) {
 	t.Helper()
 	prefix := testenv.Prefix(t)
 	redis := settings.Redis{URL: testenv.Redis(t).URL(), Prefix: prefix}
@@ -51,8 +51,7 @@ func services(t *testing.T) string {
 			}
 		}
 	})
-	<-working
-	return "http://" + <-addr
+	return "http://" + <-addr, "http://" + <-working
 }
 
 func call(t *testing.T, method, url, body string) (int, string) {
@@ -128,7 +127,7 @@ func deadletters(t *testing.T, api string) []webhook.Letter {
 // What an endpoint that is dead was to get can be sent to it once it is well:
 // all of it, and nothing twice, although many replay it at once.
 func TestDeadEndpointIsReplayed(t *testing.T) {
-	api := services(t)
+	api, _ := services(t)
 	l := &ledger{down: true, arrived: make(map[string]int)}
 	endpoint := httptest.NewServer(l)
 	defer endpoint.Close()
@@ -194,7 +193,7 @@ func TestDeadEndpointIsReplayed(t *testing.T) {
 }
 
 func TestPushOverHTTP(t *testing.T) {
-	api := services(t)
+	api, _ := services(t)
 	for _, tt := range []struct {
 		method, path, body string
 		code               int
