@@ -3,6 +3,7 @@ package subscriber_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/subscriber"
 	"github.com/runcast/runcast/subscriber/hub"
 )
@@ -107,8 +109,9 @@ func TestPingsWhileFull(t *testing.T) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			done <- c.conn.Ping(ctx)
-			s.run.log("the last")
+			err := c.conn.Ping(ctx)
+			_, last := s.run.tryAppend(ctx, s.run.event(progress.TypeLog, nil)) // a frame, with which next returns
+			done <- errors.Join(err, last)
 		}()
 		if _, err := c.next(); err != nil { // reads the pong on the way
 			return err
