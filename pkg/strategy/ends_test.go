@@ -64,6 +64,32 @@ func TestTheLastStateOfABusyServer(t *testing.T) {
 	})
 }
 
+// Who comes behind the end of a run that has failed gets nothing before all of
+// it is known: the last state alone would look as if the run went on.
+func TestLateToAFailedRun(t *testing.T) {
+	t.Parallel()
+	eachThat(t, asksTemporal, func(t *testing.T, w *world) {
+		w.worker()
+		v := w.follow("Commanded")
+		v.counts(1)
+		v.returns("fail")
+		w.calls.reset()
+		var events []progress.Event
+		for e, err := range w.strategy.Watch(t.Context(), v.id, progress.Position{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.calls.count("GetWorkflowExecutionHistory") == 0 {
+				t.Errorf("%s comes before its reason", list([]progress.Event{e}))
+			}
+			events = append(events, e)
+		}
+		if len(events) != 2 || !counted(1)(events[0]) || events[1].Status != progress.StatusFailed || events[1].Error == "" {
+			t.Errorf("there came %s", list(events))
+		}
+	})
+}
+
 // A run ends in more ways than by its own return.
 func TestEndsFromOutside(t *testing.T) {
 	t.Parallel()

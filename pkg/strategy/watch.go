@@ -142,6 +142,12 @@ func (w *watch) state(s handlers.State) (newer, more bool) {
 // last state, where a worker answers.
 func (w *watch) close(r run) bool {
 	w.run = r
+	// Who comes behind the end gets the last state and the end at once, and not
+	// a state for a while that looks as if the run went on.
+	text, late := "", w.at == progress.Position{}
+	if late {
+		text = w.reason(&r)
+	}
 	if w.last.RunID != r.id || w.last.Returned == "" {
 		var s handlers.State
 		err := w.lastly(func() (err error) { s, err = w.calls.query(w.ctx, w.id, &r); return err })
@@ -166,16 +172,24 @@ func (w *watch) close(r run) bool {
 	if w.at == at {
 		return false // the caller has the end
 	}
-	text := ""
-	if r.status != progress.StatusCompleted && r.status != progress.StatusCanceled && r.status != progress.StatusUnknown {
-		// Why it ended is worth a call, but no delay of the end.
-		var end closeevent.End
-		if w.lastly(func() (err error) { end, err = w.calls.end(w.ctx, w.id, r.id); return err }) == nil {
-			text = end.Message
-		}
+	if !late {
+		text = w.reason(&r)
 	}
 	w.yield(closedEvent(w.id, &r, at, text), nil)
 	return false
+}
+
+// reason returns why a run has closed, where its status does not say it; ""
+// where nobody can tell within the time that the end may take.
+func (w *watch) reason(r *run) string {
+	if r.status == progress.StatusCompleted || r.status == progress.StatusCanceled || r.status == progress.StatusUnknown {
+		return ""
+	}
+	var end closeevent.End
+	if w.lastly(func() (err error) { end, err = w.calls.end(w.ctx, w.id, r.id); return err }) != nil {
+		return ""
+	}
+	return end.Message
 }
 
 // lastTries is how often a call is made without which the end lacks something:
