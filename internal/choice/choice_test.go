@@ -28,6 +28,7 @@ func TestLoad(t *testing.T) {
 		{"{default: update, A: poll}", "poll", "update"},
 		{"default: update\nB:\n  poll: 100\n", "update", "poll"},
 		{"'B': 'poll'", "redis", "poll"},
+		{"\n  A: poll\n  default: update\n", "poll", "update"},
 		{file, "update", "poll"},
 	} {
 		r, err := Load(tt.setting, known)

@@ -31,13 +31,14 @@ const maxFile = 64 << 10
 // with them. Whatever has a colon is rules. An empty one is the first of the
 // strategies for all.
 func Load(setting string, known Known) (*Rules, error) {
+	text := setting // how far rules are indented counts
 	switch setting = strings.TrimSpace(setting); {
 	case setting == "":
 		return Fixed(known.Strategies[0]), nil
 	case slices.Contains(known.Strategies, setting):
 		return Fixed(setting), nil
 	case strings.Contains(setting, ":"):
-		return Parse(setting, known)
+		return Parse(text, known)
 	case known.Missing[setting] != "":
 		return nil, fmt.Errorf("the strategy %s cannot be used: %s", setting, known.Missing[setting])
 	}
@@ -47,14 +48,14 @@ func Load(setting string, known Known) (*Rules, error) {
 			setting, strings.Join(known.Strategies, ", "), err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	rules, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}
-	if len(text) > maxFile {
+	if len(rules) > maxFile {
 		return nil, fmt.Errorf("%s: rules have at most %d bytes", setting, maxFile)
 	}
-	r, err := Parse(string(text), known)
+	r, err := Parse(string(rules), known)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
