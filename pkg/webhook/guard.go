@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"code.dny.dev/ssrf"
@@ -119,9 +120,16 @@ func newGuard(a Allow) *guard {
 // errForbidden is what the guard's errors wrap.
 var errForbidden = errors.New("the address is not one that may be called; RUNCAST_PUSH_ALLOW names those that may although they are private")
 
-// nameKey is under which a dial's context says which host and port was asked
-// for.
-type nameKey struct{}
+// dialKey is under which a context has its dial.
+type dialKey struct{}
+
+// dial is one way to a receiver, which may have several addresses.
+type dial struct {
+	// name is the host and port that was asked for.
+	name string
+	// let says that one of the addresses may be called.
+	let atomic.Bool
+}
 
 // control is a dialer's ControlContext: it is asked with the address right
 // before the connection is made.
@@ -130,8 +138,15 @@ func (g *guard) control(ctx context.Context, network, address string, _ syscall.
 	if err != nil || network != "tcp4" && network != "tcp6" {
 		return fmt.Errorf("%w: %s %s", errForbidden, network, address)
 	}
-	name, _ := ctx.Value(nameKey{}).(string)
-	return g.check(place, name)
+	d, _ := ctx.Value(dialKey{}).(*dial)
+	if d == nil {
+		return g.check(place, "")
+	}
+	if err := g.check(place, d.name); err != nil {
+		return err
+	}
+	d.let.Store(true)
+	return nil
 }
 
 // check reports an address that may not be called; name is the host and port

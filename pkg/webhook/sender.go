@@ -59,7 +59,14 @@ func NewSender(o Options) (*Sender, error) {
 		// would check where to.
 		Proxy: nil,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.dialer.DialContext(context.WithValue(ctx, nameKey{}, address), network, address)
+			d := &dial{name: address}
+			conn, err := s.dialer.DialContext(context.WithValue(ctx, dialKey{}, d), network, address)
+			if errors.Is(err, errForbidden) && d.let.Load() {
+				// A dialer tells of its first address, but those that may be
+				// called count: they may be well again soon.
+				err = errUnreached
+			}
+			return conn, err
 		},
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    o.Timeout,
@@ -114,6 +121,9 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	text := drain(res.Body)
 	return answered(res, text)
 }
+
+// errUnreached is the dial's of a name that has forbidden addresses too.
+var errUnreached = errors.New("none of its addresses that may be called can be reached")
 
 // failed says why there is no answer within that time.
 func failed(ctx context.Context, place string, within time.Duration, err error) *Error {
