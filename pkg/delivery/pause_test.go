@@ -67,6 +67,7 @@ func TestFailingEndpointIsPaused(t *testing.T) {
 	later.Store(int64(2 * time.Minute))
 	each(1)
 	eventually(t, "letter of each but one, beside the probe", func() bool { return len(r.list()) == 3*many-1 })
+	eventually(t, "probe", func() bool { return s.count() > failed })
 	if n := s.count(); n != failed+1 {
 		t.Errorf("%d requests while it is tried, want 1", n-failed)
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/runcast/runcast/pkg/handlers"
 )
@@ -16,10 +17,12 @@ func TestUnsubscribeEndsWhatIsUnderWay(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}), takePosts(t, nil)
 	run := r.start()
-	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: busy.URL, Push: true})
+	until := time.Now().Add(time.Minute)
+	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: busy.URL, Push: true, Until: until})
 	eventually(t, "first push", func() bool { return busy.count() == 1 && r.deliverer.Stats()[handlers.NoStrategy].FailedAttempts == 1 })
-	r.signal(run, handlers.Unsubscribe, handlers.Subscription{ID: "a"})
-	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: good.URL, Push: true})
+	// Both may come in one task, in any order.
+	r.signal(run, handlers.Unsubscribe, handlers.Subscription{ID: "a", Until: until})
+	r.signal(run, handlers.Subscribe, handlers.Subscription{ID: "a", URL: good.URL, Push: true, Until: until.Add(time.Second)})
 	eventually(t, "push to who has come again", func() bool { return good.count() == 1 })
 	r.signal(run, handlers.Unsubscribe, handlers.Subscription{ID: "a"})
 	r.signal(run, "count", 1)

@@ -101,6 +101,23 @@ func TestSubscriptionsOfTheLastTask(t *testing.T) {
 	sub := func(id string) handlers.Subscription {
 		return handlers.Subscription{ID: id, URL: "https://example.com", Push: true}
 	}
+	hold := func() {
+		t.Helper()
+		signal("say", "hold")
+		select {
+		case <-held:
+		case <-ctx.Done():
+			t.Fatal("no task is held")
+		}
+	}
+	letGo := func() {
+		t.Helper()
+		select {
+		case release <- struct{}{}:
+		case <-ctx.Done():
+			t.Fatal("no task is held any more")
+		}
+	}
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -116,24 +133,22 @@ func TestSubscriptionsOfTheLastTask(t *testing.T) {
 
 	signal(handlers.Subscribe, sub("goes"))
 	eventually("first push", func() bool { return told.any("goes", anything) })
-	signal("say", "hold")
-	<-held
+	hold()
 	signal(handlers.Subscribe, sub("early"))
 	signal(handlers.Unsubscribe, sub("goes"))
 	signal(handlers.Subscribe, sub("late"))
 	signal("say", "continue")
-	release <- struct{}{}
+	letGo()
 	for _, id := range []string{"early", "late"} {
 		eventually("push of the next run to "+id, func() bool { return told.any(id, next) })
 		if told.any(id, func(s handlers.State) bool { return !next(s) }) {
 			t.Errorf("%s was told by a run that had continued", id)
 		}
 	}
-	signal("say", "hold")
-	<-held
+	hold()
 	signal(handlers.Unsubscribe, sub("early"))
 	signal("say", "return")
-	release <- struct{}{}
+	letGo()
 	if err := run.Get(ctx, nil); err != nil {
 		t.Fatal(err)
 	}

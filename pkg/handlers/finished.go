@@ -13,8 +13,8 @@ func AwaitAllFinished(ctx workflow.Context) error {
 		if h.waiting > 0 {
 			h.count(ctx, h.state)
 		}
-		h.settling = true
-		defer func() { h.settling = false }()
+		h.settling++
+		defer func() { h.settling-- }()
 	}
 	return workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 }

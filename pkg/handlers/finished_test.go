@@ -87,4 +87,9 @@ func TestAwaitAllFinished(t *testing.T) {
 	if err := run.Get(ctx, &saved); err != nil || !saved || own.Get(ctx, nil) != nil {
 		t.Errorf("it has returned %t, %v", saved, err)
 	}
+	r := worker.NewWorkflowReplayer()
+	r.RegisterWorkflowWithOptions(tidy, workflow.RegisterOptions{Name: "Tidy"})
+	if err := r.ReplayWorkflowHistory(nil, (&office{t: t, client: c}).history(run)); err != nil {
+		t.Error(err)
+	}
 }

@@ -57,8 +57,8 @@ type Handlers struct {
 	began int64
 	// accepted and waiting count the updates.
 	accepted, waiting int
-	// settling says that the run waits for its own updates, and nobody else may.
-	settling    bool
+	// settling counts who waits for the run's own updates: nobody else may wait.
+	settling    int
 	subscribers subscribers
 	// deliveries tells the subscribers, by webhooks.
 	deliveries deliveries
@@ -199,7 +199,7 @@ func (h *Handlers) acceptable(w Wait) error {
 			fmt.Sprintf("the run started at %d, and has been reset since %d-%d; query it", h.state.Started, w.Started, w.Version), RefusedReset)
 	case h.newerThan(w):
 		// It does not wait, but counts.
-	case h.settling:
+	case h.settling > 0:
 		return temporal.NewApplicationError("the run waits for its own updates to end; poll", RefusedWaiting)
 	case h.waiting >= h.opt.MaxWaiting:
 		return temporal.NewApplicationError(
@@ -235,7 +235,7 @@ func (h *Handlers) next(ctx workflow.Context, w Wait) (State, error) {
 	// A run that is canceled goes on, and may say how it ends.
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	if err := workflow.Await(ctx, func() bool { return h.settling || h.newerThan(w) }); err != nil {
+	if err := workflow.Await(ctx, func() bool { return h.settling > 0 || h.newerThan(w) }); err != nil {
 		return State{}, err
 	}
 	return h.state, nil

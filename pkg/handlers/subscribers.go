@@ -38,7 +38,7 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 	s.AddReceive(workflow.GetSignalChannel(ctx, Unsubscribe), func(c workflow.ReceiveChannel, _ bool) {
 		var sub Subscription
 		if c.ReceiveAsync(&sub) {
-			h.subscribers.remove(sub.ID)
+			h.subscribers.leave(&sub)
 			h.deliveries.unsubscribed(sub.ID)
 		}
 	})
@@ -54,7 +54,7 @@ func (h *Handlers) takeSubscriptions(ctx workflow.Context) {
 func (h *Handlers) dropUnsubscribed(ctx workflow.Context) {
 	var sub Subscription
 	for c := workflow.GetSignalChannel(ctx, Unsubscribe); c.ReceiveAsync(&sub); sub = (Subscription{}) {
-		h.subscribers.remove(sub.ID)
+		h.subscribers.leave(&sub)
 		h.deliveries.unsubscribed(sub.ID)
 	}
 }
@@ -126,6 +126,13 @@ func (l *subscribers) add(s *Subscription, now time.Time) bool {
 
 func (l *subscribers) remove(id string) {
 	*l = slices.DeleteFunc(*l, func(s Subscription) bool { return s.ID == id })
+}
+
+// leave ends the subscription, unless it is one that lasts longer.
+func (l *subscribers) leave(s *Subscription) {
+	*l = slices.DeleteFunc(*l, func(other Subscription) bool {
+		return other.ID == s.ID && (s.Until.IsZero() || !other.Until.After(s.Until))
+	})
 }
 
 // at drops those that have expired and returns the others, for the caller to

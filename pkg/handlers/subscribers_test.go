@@ -27,6 +27,7 @@ func TestSubscribers(t *testing.T) {
 		name string
 		add  []Subscription
 		drop string
+		end  time.Duration // of what is dropped; 0: all
 		at   time.Duration
 		want string
 	}{
@@ -37,6 +38,8 @@ func TestSubscribers(t *testing.T) {
 		{name: "renewed", add: []Subscription{sub("a", time.Minute), sub("b", time.Minute), sub("a", 2*time.Minute)}, want: "b+1m0s a+2m0s"},
 		{name: "expired", add: []Subscription{sub("a", time.Minute), sub("b", 2*time.Minute)}, at: time.Minute, want: "b+2m0s"},
 		{name: "unsubscribed", add: []Subscription{sub("a", time.Minute), sub("b", time.Minute)}, drop: "a", want: "b+1m0s"},
+		{name: "unsubscribed until its end", add: []Subscription{sub("a", time.Minute)}, drop: "a", end: time.Minute},
+		{name: "unsubscribed and come again", add: []Subscription{sub("a", 2*time.Minute)}, drop: "a", end: time.Minute, want: "a+2m0s"},
 		{name: "without an ID", add: []Subscription{{URL: "https://example.com"}}},
 		{name: "without a URL", add: []Subscription{{ID: "a"}}},
 		{name: "with the ID of a URL of the memo", add: []Subscription{sub("push-1", time.Minute)}},
@@ -48,7 +51,8 @@ func TestSubscribers(t *testing.T) {
 			for _, s := range tt.add {
 				l.add(&s, noon)
 			}
-			l.remove(tt.drop)
+			gone := sub(tt.drop, tt.end)
+			l.leave(&gone)
 			if got := ids(l.at(noon.Add(tt.at))); got != tt.want {
 				t.Errorf("they are %q, want %q", got, tt.want)
 			}

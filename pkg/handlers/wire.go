@@ -83,7 +83,9 @@ type Subscription struct {
 	// notified never is.
 	Transient bool `json:"transient,omitempty"`
 	// Until is when it expires, by the workflow's clock; it is bounded by
-	// [MaxSubscription].
+	// [MaxSubscription]. Unsubscribing ends what expires until then, or with the
+	// zero time all: signals of two names that come in one task have no order, so
+	// that who comes again right behind has to say which one it ends.
 	Until time.Time `json:"until"`
 }
 

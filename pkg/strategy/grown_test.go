@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -39,7 +40,11 @@ func TestQueryOfAHistoryThatHasGrown(t *testing.T) {
 		v.counts(1)
 		gate.closed.Store(true)
 		worker.PurgeStickyWorkflowCache()
-		<-gate.entered
+		select {
+		case <-gate.entered:
+		case <-time.After(within):
+			t.Fatal("no worker has read the history")
+		}
 		w.signal(v.id, "do", command{Count: 2})
 		eventually(t, "timer", func() bool { return w.events(v.id, enumspb.EVENT_TYPE_TIMER_STARTED) == 2 })
 		close(gate.open)

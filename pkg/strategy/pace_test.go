@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,8 @@ type clockwork struct {
 	refusals   []time.Duration
 	refusal    func(since time.Duration) error
 	subscribed func(handlers.Subscription)
+	// left are when a subscription was ended.
+	left []time.Duration
 	// refusing fails queries while it says so; queried is when they came.
 	refusing func(since time.Duration) bool
 	queried  []time.Duration
@@ -103,6 +106,8 @@ func (c *clockwork) SignalWorkflowExecution(_ context.Context, r *workflowservic
 		}
 		if r.GetSignalName() == handlers.Subscribe {
 			c.subscribed(s)
+		} else {
+			c.left = append(c.left, time.Since(c.begun))
 		}
 		return &workflowservice.SignalWorkflowExecutionResponse{}, nil
 	}
@@ -392,13 +397,53 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 	}
 }
 
-// A long history is not made longer by those who follow the run: it is polled,
-// and that is said once.
-func TestLongHistoryIsPolled(t *testing.T) {
-	for _, name := range []string{Signal, Push} {
+// That a run returns is in its last message: it is not queried for that, which
+// would have a worker read the history of a run that has closed.
+func TestReturnIsNotAskedFor(t *testing.T) {
+	for _, tt := range []struct {
+		known   int64 // the version before the last one's message
+		queries int
+	}{{1, 0}, {0, 1}} {
 		r, _ := newReceiver(t)
 		synctest.Test(t, func(t *testing.T) {
-			const full, change = 10 * time.Minute, 20 * time.Minute
+			const returns = 10 * time.Second
+			c := &clockwork{begun: time.Now(), version: one}
+			before := 0
+			c.subscribed = func(s handlers.Subscription) {
+				tell := func(state handlers.State) {
+					state.Started, state.RunID, state.Chain = c.begun.UnixMilli(), "run", "run"
+					r.dispatch(fmt.Sprint(s.ID, state.Version), &handlers.Post{Subscriber: s.ID, Data: state})
+				}
+				tell(handlers.State{Version: 1})
+				time.AfterFunc(returns, func() {
+					before = c.queries
+					last := 3 - tt.known
+					c.version = func(time.Duration) int64 { return last }
+					tell(handlers.State{Version: last, Returned: progress.StatusCompleted})
+				})
+			}
+			versions, notices := take(t, NewSignal(c, r, SubscribeOptions{}), c, returns+time.Millisecond)
+			if want := []int64{1, 3 - tt.known}; !slices.Equal(versions, want) || len(notices) > 0 {
+				t.Errorf("the versions are %v, want %v; %v", versions, want, notices)
+			}
+			if n := c.queries - before; n != tt.queries {
+				t.Errorf("%d queries for version %d, want %d", n, 3-tt.known, tt.queries)
+			}
+		})
+	}
+}
+
+// A long history is not made longer by those who follow the run: they leave,
+// it is polled, and that is said once, also where a message was lost just then.
+func TestLongHistoryIsPolled(t *testing.T) {
+	const full = 10 * time.Minute
+	for _, tt := range []struct {
+		name   string
+		change time.Duration
+	}{{Signal, 2 * full}, {Push, 2 * full}, {Signal, full + time.Minute}, {Push, full + time.Minute}} {
+		name, change := tt.name, tt.change
+		r, _ := newReceiver(t)
+		synctest.Test(t, func(t *testing.T) {
 			c := &clockwork{begun: time.Now()}
 			c.version = func(since time.Duration) int64 { return 1 + int64(since/change) }
 			c.events = func(since time.Duration) int64 {
@@ -418,12 +463,13 @@ func TestLongHistoryIsPolled(t *testing.T) {
 			if name == Push {
 				s = NewPush(c, r, SubscribeOptions{})
 			}
-			versions, notices := take(t, s, c, 30*time.Minute)
-			if !slices.Equal(versions, []int64{1, 2}) || len(notices) != 1 || notices[0].Kind != Degraded {
-				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
+			versions, notices := take(t, s, c, 21*time.Minute)
+			if !slices.Equal(versions, []int64{1, 2}) || len(notices) != 1 || notices[0].Kind != Degraded ||
+				!strings.Contains(notices[0].Reason, "history") {
+				t.Errorf("%s, %v: versions %v, notices %v", name, change, versions, notices)
 			}
-			if len(renewed) != 3 || renewed[2] > full {
-				t.Errorf("%s: it subscribed at %v", name, renewed)
+			if len(renewed) != 3 || renewed[2] > full || len(c.left) != 1 || c.left[0] < full || c.left[0] > full+RenewEvery {
+				t.Errorf("%s, %v: it subscribed at %v, and left at %v", name, change, renewed, c.left)
 			}
 		})
 	}

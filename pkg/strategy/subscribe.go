@@ -94,9 +94,10 @@ type subscribed struct {
 	*watch
 	o   *Subscribing
 	box *mailbox
-	// to is the run that is subscribed to, empty: none. renewed is when.
-	to      string
-	renewed time.Time
+	// to is the run that is subscribed to, empty: none. renewed is when, lasts
+	// until when.
+	to             string
+	renewed, lasts time.Time
 	// asked says that the workflow takes subscriptions.
 	asked bool
 	// again is until when a subscription that was refused is not tried.
@@ -121,11 +122,11 @@ func (f *subscribed) follow() {
 			return
 		}
 		switch {
-		case !f.failing.IsZero() || f.last.Returned != "" && f.last.RunID == f.run.id:
+		case !f.failing.IsZero() || f.returned():
 			if !f.wait(f.settle.next(false)) {
 				return
 			}
-		case f.outgrown() && (f.to != f.run.id || time.Since(f.renewed) >= f.o.renew):
+		case f.outgrown() && (f.to != f.run.id || f.lost || time.Since(f.renewed) >= f.o.renew):
 			if !f.outgrow() {
 				return
 			}
@@ -156,14 +157,19 @@ func (f *subscribed) outgrow() bool {
 		Kind: Degraded, Since: time.Now(), Reason: "adaptive polling until the next run, since the history of this one has become long",
 		Cause: fmt.Errorf("it has %d events; have the workflow continue as new when handlers.ContinueAsNewAdvised says so", f.run.events),
 	}
+	f.unsubscribe()
 	pace, of := f.o.degraded, f.run.id
 	return f.pollInstead(&pace, n, func() bool { return f.run.id != of })
 }
 
-// checkRun looks at the workflow once. With push it asks Temporal only, but
-// after a silence.
+// returned says that the run's last state is known: all that is to come is how
+// Temporal closes it.
+func (f *subscribed) returned() bool { return f.last.Returned != "" && f.last.RunID == f.run.id }
+
+// checkRun looks at the workflow once. With push, and behind the run's return,
+// it asks Temporal only, but after a silence.
 func (f *subscribed) checkRun() bool {
-	if f.o.push && !f.silent {
+	if (f.o.push || f.returned()) && !f.silent {
 		open, more := f.glance()
 		return open && more
 	}
@@ -192,7 +198,8 @@ func (f *subscribed) subscribe() bool {
 	if more := f.ask(); !more || !f.asked {
 		return more
 	}
-	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, f.subscription(f.o.renew*5/2))
+	sub := f.subscription(f.o.renew * 5 / 2)
+	err := f.calls.signal(f.ctx, f.id, f.run.id, handlers.Subscribe, sub)
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):
@@ -210,7 +217,7 @@ func (f *subscribed) subscribe() bool {
 	if f.to != f.run.id {
 		f.heard, f.over, f.settle, f.quiet = false, false, settlePace, time.Now()
 	}
-	f.to, f.renewed, f.lost = f.run.id, time.Now(), false
+	f.to, f.renewed, f.lasts, f.lost = f.run.id, time.Now(), sub.Until, false
 	return true
 }
 
@@ -230,6 +237,7 @@ func (f *subscribed) ask() (more bool) {
 	case errors.Is(err, errNoAnswer) && !f.o.push:
 		// The look before was answered: the worker has just gone. The next
 		// look tells when one is back; push has none that could.
+		f.again = time.Now().Add(f.settle.next(false))
 		return f.trouble(err)
 	case err != nil:
 		more := f.troubled(&f.refused, err)
@@ -252,7 +260,8 @@ func (f *subscribed) unsubscribe() {
 	if f.to == "" || !f.run.open() {
 		return
 	}
-	_ = f.calls.signal(context.WithoutCancel(f.ctx), f.id, f.to, handlers.Unsubscribe, handlers.Subscription{ID: f.box.id})
+	_ = f.calls.signal(context.WithoutCancel(f.ctx), f.id, f.to, handlers.Unsubscribe, handlers.Subscription{ID: f.box.id, Until: f.lasts})
+	f.to = ""
 }
 
 // messages takes messages until the workflow has to be looked at again, or the
@@ -316,7 +325,15 @@ func (f *subscribed) message(post *handlers.Post) (more, look bool) {
 	f.heard, f.over, f.quiet, f.lost = true, post.Last, time.Now(), false
 	s := post.Data
 	if !f.o.push {
-		if s.Returned != "" {
+		switch {
+		case s.Returned != "" && f.last.RunID == s.RunID && f.last.Version+1 == s.Version:
+			// That it returns is all that is new. A query would have a worker
+			// read the whole history of a run that has closed.
+			last := f.last
+			last.Version, last.Time, last.Returned = s.Version, s.Time, s.Returned
+			_, more = f.state(last)
+			return more, true
+		case s.Returned != "":
 			return true, true // with the state, which the look reads
 		}
 		if f.last.RunID == s.RunID && f.last.Version >= s.Version {
