@@ -141,7 +141,9 @@ func TestResume(t *testing.T) {
 						t.Errorf("gap %+v", g)
 					}
 				}
-				// The same for one who comes when the ring is there.
+				// The same for one who comes when the ring is there, and not so soon
+				// that it shares the next reading with others.
+				time.Sleep(doubtEvery)
 				q := view(t, h, "w", tt.want(s))
 				check(t, q, tt.sees)
 				// And all of them go on.
