@@ -106,7 +106,13 @@ func devBinary(t *testing.T) string {
 // run starts a workflow over the API and returns its run ID.
 func (d *devServer) run(t *testing.T, id string, input map[string]any, tags ...string) string {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"type": "ProgressiveWorkflow", "id": id, "input": input, "tags": tags})
+	return d.start(t, map[string]any{"type": "ProgressiveWorkflow", "id": id, "input": input, "tags": tags})
+}
+
+// start posts what names a run, and returns its run ID.
+func (d *devServer) start(t *testing.T, request map[string]any) string {
+	t.Helper()
+	body, err := json.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +134,7 @@ func (d *devServer) run(t *testing.T, id string, input map[string]any, tags ...s
 		RunID string `json:"run_id"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil || res.StatusCode != http.StatusAccepted || answer.RunID == "" {
-		t.Fatalf("start %q: %s: %s", id, res.Status, text)
+		t.Fatalf("start %s: %s: %s", body, res.Status, text)
 	}
 	return answer.RunID
 }

@@ -90,7 +90,9 @@ func TestDevPushesAndServesStrategies(t *testing.T) {
 
 	addr := freeAddr(t)
 	hook := "http://" + addr + "/runcast"
-	dev.push(t, "pushes", hook, 1)
+	dev.start(t, map[string]any{
+		"type": "ProgressiveWorkflow", "id": "pushes", "input": map[string]any{"steps": 1, "step_ms": 50}, "push": []string{hook},
+	})
 	t.Run("strategies", func(t *testing.T) { watchEach(t, dev, binary, env) })
 	t.Run("dead letters", func(t *testing.T) {
 		var listed string
@@ -106,25 +108,6 @@ func TestDevPushesAndServesStrategies(t *testing.T) {
 		})
 		replayOnce(t, binary, env, addr, hook)
 	})
-}
-
-// push starts a run that pushes to the URL.
-func (d *devServer) push(t *testing.T, id, hook string, steps int) {
-	t.Helper()
-	body := fmt.Sprintf(`{"type":"ProgressiveWorkflow","id":%q,"input":{"steps":%d,"step_ms":50},"push":[%q]}`, id, steps, hook)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.api+"/v1/workflows", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if text, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusAccepted {
-		t.Fatalf("%s: %s, %v", res.Status, text, err)
-	}
 }
 
 // watchEach follows one run in each way at once, to its end.

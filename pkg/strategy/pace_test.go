@@ -407,27 +407,68 @@ func TestReturnIsNotAskedFor(t *testing.T) {
 		r, _ := newReceiver(t)
 		synctest.Test(t, func(t *testing.T) {
 			const returns = 10 * time.Second
-			c := &clockwork{begun: time.Now(), version: one}
-			before := 0
+			last := 3 - tt.known
+			c := &clockwork{begun: time.Now(), version: func(since time.Duration) int64 {
+				if since < returns {
+					return 1
+				}
+				return last
+			}}
 			c.subscribed = func(s handlers.Subscription) {
 				tell := func(state handlers.State) {
 					state.Started, state.RunID, state.Chain = c.begun.UnixMilli(), "run", "run"
 					r.dispatch(fmt.Sprint(s.ID, state.Version), &handlers.Post{Subscriber: s.ID, Data: state})
 				}
 				tell(handlers.State{Version: 1})
-				time.AfterFunc(returns, func() {
-					before = c.queries
-					last := 3 - tt.known
-					c.version = func(time.Duration) int64 { return last }
-					tell(handlers.State{Version: last, Returned: progress.StatusCompleted})
-				})
+				time.AfterFunc(returns, func() { tell(handlers.State{Version: last, Returned: progress.StatusCompleted}) })
 			}
 			versions, notices := take(t, NewSignal(c, r, SubscribeOptions{}), c, returns+time.Millisecond)
-			if want := []int64{1, 3 - tt.known}; !slices.Equal(versions, want) || len(notices) > 0 {
+			if want := []int64{1, last}; !slices.Equal(versions, want) || len(notices) > 0 {
 				t.Errorf("the versions are %v, want %v; %v", versions, want, notices)
 			}
-			if n := c.queries - before; n != tt.queries {
-				t.Errorf("%d queries for version %d, want %d", n, 3-tt.known, tt.queries)
+			n := 0
+			for _, at := range c.queried {
+				if at >= returns {
+					n++
+				}
+			}
+			if n != tt.queries {
+				t.Errorf("%d queries for version %d, want %d", n, last, tt.queries)
+			}
+		})
+	}
+}
+
+// A return that a failed task has undone is none: the run goes on being
+// followed.
+func TestReturnThatWasUndone(t *testing.T) {
+	for _, name := range []string{Signal, Push} {
+		r, _ := newReceiver(t)
+		synctest.Test(t, func(t *testing.T) {
+			const goesOn = 50 * time.Second
+			c := &clockwork{begun: time.Now(), version: func(since time.Duration) int64 {
+				if since < goesOn {
+					return 1
+				}
+				return 3
+			}}
+			c.subscribed = func(s handlers.Subscription) {
+				tell := func(version int64, returned progress.Status) {
+					r.dispatch(fmt.Sprint(s.ID, version), &handlers.Post{Subscriber: s.ID, Data: handlers.State{
+						Started: c.begun.UnixMilli(), Version: version, RunID: "run", Chain: "run", Returned: returned,
+					}})
+				}
+				tell(1, "")
+				time.AfterFunc(10*time.Second, func() { tell(2, progress.StatusCompleted) })
+				time.AfterFunc(goesOn, func() { tell(3, "") })
+			}
+			s := NewSignal(c, r, SubscribeOptions{})
+			if name == Push {
+				s = NewPush(c, r, SubscribeOptions{})
+			}
+			versions, notices := take(t, s, c, goesOn+time.Second)
+			if !slices.Equal(versions, []int64{1, 2, 3}) || len(notices) > 0 {
+				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
 			}
 		})
 	}

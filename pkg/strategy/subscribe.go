@@ -123,6 +123,9 @@ func (f *subscribed) follow() {
 		}
 		switch {
 		case !f.failing.IsZero() || f.returned():
+			// A task that failed has not returned, such as one during which
+			// something came for the run: should that stay open, it is queried.
+			f.silent = f.silent || f.returned() && time.Since(f.quiet) >= f.o.check*4/5
 			if !f.wait(f.settle.next(false)) {
 				return
 			}
