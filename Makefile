@@ -44,7 +44,7 @@ bench-quick: test-servers build-bench ## the same as a smoke test, in less than 
 
 build-compare:
 	@mkdir -p $(BIN)/bench
-	cd bench && GOWORK=off go build -o $(BIN)/bench/ ./follow ./runs ./compare
+	cd bench && GOWORK=off go build -o $(BIN)/bench/ ./follow ./watch ./runs ./compare
 	cd cmd/dev && GOWORK=off go build -o $(BIN)/bench/ ./temporald
 
 compare: test-servers build-compare ## follow the same runs in all six ways, and say what each costs, 15 minutes; COMPARE_FLAGS="-only poll"

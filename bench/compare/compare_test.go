@@ -113,7 +113,7 @@ func TestJudge(t *testing.T) {
 		{"late as it looks now and then", func(r *arm.Result) { r.Strategy, r.Latency.P99 = strategy.Adaptive, 6999 }, ""},
 		{"late with nothing to wait for", func(r *arm.Result) { r.Strategy, r.Latency.P99 = strategy.Redis, 2001 }, "p99 2.0 s"},
 		{"never", func(r *arm.Result) { r.Late = 100 }, "100 of 5000 changes never came"},
-		{"overflow", func(r *arm.Result) { r.Overflowed = 1 }, "backlog full"},
+		{"gaps", func(r *arm.Result) { r.Gaps = 2 }, "told of a gap"},
 	} {
 		a := measured(strategy.Poll, 100, false, 240)
 		tt.change(a.Result)

@@ -58,8 +58,8 @@ func judge(r *arm.Result, quick bool) string {
 	if n := viewers - r.Ended - r.Doubled - failed; too(n) {
 		why = append(why, fmt.Sprintf("%d of %s had not seen the end after %s", n, plural(viewers, "viewer"), grace))
 	}
-	if r.Overflowed > 0 {
-		why = append(why, fmt.Sprintf("%d events found a viewer's backlog full", r.Overflowed))
+	if too(r.Gaps) {
+		why = append(why, fmt.Sprintf("%d times viewers were told of a gap", r.Gaps))
 	}
 	if !quick && r.Latency.P99 > float64((waits(r.Strategy)+maxLate).Milliseconds()) {
 		why = append(why, fmt.Sprintf("p99 %.1f s", r.Latency.P99/1000))

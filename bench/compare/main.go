@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o settings
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.bin, "bin", "bin/bench", "`directory` of the programs: follow, runs, temporald")
+	f.StringVar(&o.bin, "bin", "bin/bench", "`directory` of the programs: follow, watch, runs, temporald")
 	f.StringVar(&o.out, "out", "bin", "`directory` for compare.json, compare.md and compare.svg")
 	f.BoolVar(&o.quick, "quick", false, "a smoke test of less than a minute; times are not judged")
 	f.StringVar(&o.only, "only", "", "measure these strategies only, `a,b`")
@@ -87,7 +87,7 @@ func compare(ctx context.Context, o settings, stderr io.Writer) (*comparison, er
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"follow", "runs", "temporald"} {
+	for _, name := range []string{"follow", "watch", "runs", "temporald"} {
 		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
 			return nil, fmt.Errorf("-bin: %w; `make compare` builds it", err)
 		}

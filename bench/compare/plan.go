@@ -37,7 +37,10 @@ const (
 // with nobody, so that is measured once.
 func shapes(quick bool) []shape {
 	if quick {
-		return []shape{{runs: 1, viewers: 3, changes: 10, over: time.Second}}
+		few := shape{runs: 1, viewers: 3, changes: 10, over: time.Second}
+		served := few
+		served.shared = true
+		return []shape{few, served}
 	}
 	one := func(viewers int, shared bool) shape {
 		return shape{runs: 1, viewers: viewers, shared: shared, changes: oneChanges, over: oneOver}

@@ -92,7 +92,8 @@ func (s *servers) measure(ctx context.Context, sh shape) (*arm.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, sh.over+grace+time.Minute)
 	defer cancel()
 	out, err := machine.Output(ctx, s.cores.Load, filepath.Join(s.bin, "follow"),
-		"-strategy", s.name, "-shared="+strconv.FormatBool(sh.shared), "-runs", strconv.Itoa(sh.runs), "-viewers", strconv.Itoa(sh.viewers),
+		"-strategy", s.name, "-shared="+strconv.FormatBool(sh.shared), "-watch", filepath.Join(s.bin, "watch"),
+		"-runs", strconv.Itoa(sh.runs), "-viewers", strconv.Itoa(sh.viewers),
 		"-changes", strconv.Itoa(sh.changes), "-over", sh.over.String(), "-seed", seed, "-grace", grace.String(),
 		"-temporal", s.temporalAddr, "-metrics", s.metrics, "-worker", s.workerAddr, "-redis", s.redisAddr, "-queue", queue,
 		"-temporal-pid", strconv.Itoa(s.temporal.PID), "-worker-pid", strconv.Itoa(s.worker.PID), "-redis-pid", strconv.Itoa(s.redis.PID))

@@ -15,7 +15,7 @@ type approach struct{ name, strategy, infrastructure string }
 
 var approaches = []approach{
 	{"Current polling", strategy.Poll, "none"},
-	{"Workflow-initiated", strategy.Push, "an endpoint that Temporal's worker reaches; Redis for dead letters"},
+	{"Workflow-initiated", strategy.Push, "an endpoint that Temporal's worker reaches"},
 	{"Update long polling", strategy.Update, "none"},
 	{"Signal-query hybrid", strategy.Signal, "an endpoint that Temporal's worker reaches"},
 	{"Event sourcing", strategy.Redis, "Redis"},
@@ -151,7 +151,7 @@ func (c *comparison) markdown() string {
 	if c.Quick {
 		form = "Quick form, in which times are not judged"
 	}
-	fmt.Fprintf(&b, "\n%s, Linux %s, %s. %s, %.0f minutes: the worker, Redis and the process of the viewers on one core, Temporal's server on whatever two cores leave it, all on the loopback of one machine.",
+	fmt.Fprintf(&b, "\n%s, Linux %s, %s. %s, %.0f minutes: the worker, Redis, the process that follows and that of its viewers on one core, Temporal's server on whatever two cores leave it, all on the loopback of one machine.",
 		c.CPU, c.Kernel, c.Go, form, c.Seconds/60)
 	if why := c.Disturbed(); why != "" {
 		fmt.Fprintf(&b, " The machine was disturbed: %s.", why)

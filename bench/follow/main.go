@@ -1,6 +1,8 @@
 // Command follow is the process that follows runs when strategies are
 // compared: it measures one strategy with some viewers, and tells as JSON what
-// was found. The runner (bench/compare) starts it.
+// was found. Viewers who share have streams that it serves as the API service
+// does, and are in a process of their own (bench/watch). The runner
+// (bench/compare) starts it.
 package main
 
 import (
@@ -39,7 +41,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.SetOutput(stderr)
 	var c arm.Config
 	f.StringVar(&c.Strategy, "strategy", "poll", "`name` of a strategy; none: nobody follows")
-	f.BoolVar(&c.Shared, "shared", false, "the viewers of a run share one watch")
+	f.BoolVar(&c.Shared, "shared", false, "the viewers of a run share one watch: they have streams of a service")
+	watch := f.String("watch", "watch", "the `program` that holds viewers who share")
 	f.IntVar(&c.Runs, "runs", 1, "runs at a time")
 	f.IntVar(&c.Viewers, "viewers", 1, "viewers of each run")
 	f.IntVar(&c.Workload.Changes, "changes", 50, "changes of each run")
@@ -74,16 +77,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer watchClient.Close()
-	s, stop, err := open(ctx, &c, watchClient)
+	follow, stop, err := followers(ctx, &c, watchClient, *watch, logger)
+	defer stop()
 	if err != nil {
 		return err
 	}
-	defer stop()
-	r, err := arm.Run(ctx, c, arm.Clients{Own: ownClient, OwnCalls: &own, Viewers: watchClient, ViewerCall: &watching}, s)
+	r, err := arm.Run(ctx, c, arm.Clients{Own: ownClient, OwnCalls: &own, Viewers: watchClient, ViewerCall: &watching}, follow)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(r)
+}
+
+// followers returns how the viewers of an arm follow. Stop is never nil.
+func followers(ctx context.Context, c *arm.Config, temporal client.Client, watch string, logger *slog.Logger) (follow arm.Follow, stop func(), err error) {
+	switch {
+	case c.Strategy == arm.None:
+		return nil, func() {}, nil
+	case c.Shared:
+		return openServed(ctx, c, temporal, watch, logger)
+	}
+	s, stop, err := open(ctx, c, temporal)
+	if err != nil {
+		return nil, stop, err
+	}
+	return arm.Watches(s), stop, nil
 }
 
 func dial(ctx context.Context, addr string, calls *frontend.Counter, logger *slog.Logger) (client.Client, error) {

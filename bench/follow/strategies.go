@@ -12,20 +12,18 @@ import (
 	"github.com/runcast/runcast/pkg/strategy"
 )
 
-// open makes the strategy of an arm, through its constructor and with its
-// defaults. Stop is never nil.
+// open makes the strategy of an arm whose viewers do not share, through its
+// constructor and with its defaults. Stop is never nil.
 func open(ctx context.Context, c *arm.Config, temporal client.Client) (s strategy.Strategy, stop func(), err error) {
 	stop = func() {}
 	switch c.Strategy {
-	case arm.None:
-		return nil, stop, nil
 	case strategy.Poll:
 		return strategy.NewPoll(temporal, strategy.PollOptions{}), stop, nil
 	case strategy.Adaptive:
 		return strategy.NewAdaptive(temporal, strategy.AdaptiveOptions{}), stop, nil
 	case strategy.Update:
 		// Watches of one run share its updates unless that is turned off.
-		return strategy.NewUpdate(temporal, strategy.UpdateOptions{PerWatch: !c.Shared}), stop, nil
+		return strategy.NewUpdate(temporal, strategy.UpdateOptions{PerWatch: true}), stop, nil
 	case strategy.Signal, strategy.Push:
 		return openSubscribing(c, temporal)
 	case strategy.Redis:

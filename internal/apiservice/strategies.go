@@ -57,7 +57,7 @@ const noSecrets = "what runs send cannot be verified without a secret; set RUNCA
 
 // strategies returns the service that serves all ways to follow a workflow.
 func (c *Config) strategies(temporal client.Client, o client.Options, receiver *strategy.Receiver, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
-	ways, names := ways(followers(temporal, o, receiver), finder(temporal, o.Namespace))
+	ways, names := Ways(temporal, o, receiver)
 	missing := make(map[string]string)
 	if receiver == nil {
 		missing[strategy.Signal], missing[strategy.Push] = noSecrets, noSecrets
@@ -69,18 +69,25 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 	return strategies.New(strategies.Options{
 		Ways: ways, Missing: missing, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
 		Config: subscriber.Config{
-			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: openWait, Linger: c.Linger,
+			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: OpenWait, Linger: c.Linger,
 		},
 		MaxUpstreams: c.MaxUpstreams, Registerer: registry, Logger: logger,
 	})
 }
 
-// openWait is above what a strategy waits for a worker, or for a first message:
+// OpenWait is above what a strategy waits for a worker, or for a first message:
 // until then it is not known whether the workflow can be followed.
-const openWait = 5 * time.Second
+const OpenWait = 5 * time.Second
 
-// ways returns the strategies in their order, and their names, of which the
-// first is what is chosen where nothing says otherwise. Find is for redis; see
+// Ways returns the strategies as they are served, in their order, and their
+// names, of which the first is what is chosen where nothing says otherwise. The
+// options are those of the client. Without a receiver there is no signal and no
+// push.
+func Ways(temporal client.Client, o client.Options, receiver *strategy.Receiver) (list []strategies.Way, names []string) {
+	return ways(followers(temporal, o, receiver), finder(temporal, o.Namespace))
+}
+
+// ways makes them of strategies by name. Find is for redis; see
 // [strategies.Way].
 func ways(followers map[string]strategy.Strategy, find func(context.Context, string) error) (list []strategies.Way, names []string) {
 	names = []string{strategy.Redis}

@@ -27,8 +27,8 @@ const (
 type Config struct {
 	// Strategy is the name of one, or None.
 	Strategy string
-	// Shared: all viewers of a run have one watch, fanned out in this
-	// process. Else each has its own.
+	// Shared: viewers have streams of the API service, whose hub follows each
+	// run once. Else each viewer has a watch of its own, in this process.
 	Shared bool
 	// Runs go on at a time, each with so many Viewers.
 	Runs, Viewers int
@@ -105,8 +105,8 @@ type Result struct {
 	// viewers by the kind of notice that they got.
 	Errors  map[string]int `json:"errors,omitempty"`
 	Notices map[string]int `json:"notices,omitempty"`
-	// Overflowed counts what a shared watch could not hand on to a viewer.
-	Overflowed int64 `json:"overflowed,omitempty"`
+	// Gaps are those that viewers of streams were told of, notices aside.
+	Gaps int `json:"gaps,omitempty"`
 	// Open runs had not closed in time; they were terminated.
 	Open int `json:"open,omitempty"`
 

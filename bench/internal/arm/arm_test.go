@@ -17,6 +17,12 @@ import (
 	"github.com/runcast/runcast/pkg/strategy"
 )
 
+// item is what a watch yields.
+type item struct {
+	event progress.Event
+	err   error
+}
+
 // told yields the same to all who watch.
 type told []item
 
@@ -53,26 +59,23 @@ func TestWhatViewersSee(t *testing.T) {
 		{"two ends", told{change(3, 3), closed, closed}, Result{Seen: 1, Missed: 2, Doubled: 1}},
 		{"polling instead", told{degraded, change(3, 3), closed}, Result{Seen: 1, Missed: 2, Ended: 1, Notices: map[string]int{"degraded": 1}}},
 	} {
-		for _, shared := range []bool{true, false} {
-			a := &audience{strategy: tt.told}
-			for range 2 {
-				a.viewers = append(a.viewers, &viewer{of: 3, seen: make([]int64, 3)})
+		viewers := []*Viewer{{Seen: make([]int64, 3)}, {Seen: make([]int64, 3)}}
+		if err := Watches(tt.told)(t.Context(), []string{"r"}, viewers, 0); err != nil {
+			t.Fatal(err)
+		}
+		var got Result
+		now := time.Now()
+		sum(viewers, &got, [][]time.Time{{now, now, now}})
+		if got.Seen != 2*tt.want.Seen || got.Missed != 2*tt.want.Missed || got.Late != 2*tt.want.Late || got.Ended != 2*tt.want.Ended || got.Doubled != 2*tt.want.Doubled {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+		for _, m := range []map[string]int{tt.want.Errors, tt.want.Notices} {
+			for k := range m {
+				m[k] = 2
 			}
-			a.follow(t.Context(), []run{{id: "r"}}, shared, 0)
-			var got Result
-			now := time.Now()
-			a.sum(&got, [][]time.Time{{now, now, now}})
-			if got.Seen != 2*tt.want.Seen || got.Missed != 2*tt.want.Missed || got.Late != 2*tt.want.Late || got.Ended != 2*tt.want.Ended || got.Doubled != 2*tt.want.Doubled {
-				t.Errorf("%s, shared %t: %+v", tt.name, shared, got)
-			}
-			for _, m := range []map[string]int{tt.want.Errors, tt.want.Notices} {
-				for k := range m {
-					m[k] = 2
-				}
-			}
-			if !maps.Equal(got.Errors, tt.want.Errors) || !maps.Equal(got.Notices, tt.want.Notices) {
-				t.Errorf("%s, shared %t: %v %v", tt.name, shared, got.Errors, got.Notices)
-			}
+		}
+		if !maps.Equal(got.Errors, tt.want.Errors) || !maps.Equal(got.Notices, tt.want.Notices) {
+			t.Errorf("%s: %v %v", tt.name, got.Errors, got.Notices)
 		}
 	}
 }
@@ -81,15 +84,14 @@ func TestWhatViewersSee(t *testing.T) {
 func TestLatencyOfWhatWasJumpedOver(t *testing.T) {
 	begin := time.Now()
 	at := func(ms int) int64 { return begin.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
-	v := &viewer{of: 3, seen: []int64{at(500), 0, at(900)}}
+	viewers := []*Viewer{{Seen: []int64{at(500), 0, at(900)}}}
 	var got Result
-	a := &audience{viewers: []*viewer{v}}
-	a.sum(&got, [][]time.Time{{begin, begin.Add(100 * time.Millisecond), begin.Add(800 * time.Millisecond)}})
+	sum(viewers, &got, [][]time.Time{{begin, begin.Add(100 * time.Millisecond), begin.Add(800 * time.Millisecond)}})
 	if got.Latency.Count != 3 || got.Latency.Max < 795 || got.Latency.Max > 805 {
 		t.Errorf("%+v", got.Latency)
 	}
 	got = Result{}
-	a.sum(&got, [][]time.Time{nil})
+	sum(viewers, &got, [][]time.Time{nil})
 	if got.Latency.Count != 0 {
 		t.Errorf("a run that did not end has times: %+v", got.Latency)
 	}

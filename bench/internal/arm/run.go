@@ -18,7 +18,6 @@ import (
 	"github.com/runcast/runcast/bench/internal/machine"
 	"github.com/runcast/runcast/bench/internal/proc"
 	"github.com/runcast/runcast/bench/internal/workload"
-	"github.com/runcast/runcast/pkg/strategy"
 )
 
 // run is one that is followed.
@@ -33,17 +32,17 @@ type Clients struct {
 }
 
 // The parts of the time before the first change: until the runs have begun,
-// for each run, and for each watch.
+// for each run, and for each viewer.
 const (
-	leadBase  = 1500 * time.Millisecond
-	leadRun   = 10 * time.Millisecond
-	leadWatch = time.Millisecond
+	leadBase   = 1500 * time.Millisecond
+	leadRun    = 10 * time.Millisecond
+	leadViewer = time.Millisecond
 	// settle is for the runs' first tasks, before anybody watches.
 	settle = 300 * time.Millisecond
 )
 
-// Run measures. The strategy is nil where nobody follows.
-func Run(ctx context.Context, c Config, clients Clients, s strategy.Strategy) (*Result, error) {
+// Run measures. Follow is nil where nobody does.
+func Run(ctx context.Context, c Config, clients Clients, follow Follow) (*Result, error) {
 	r := &Result{Strategy: c.Strategy, Shared: c.Shared, Runs: c.Runs, Viewers: c.Viewers, Changes: c.Workload.Changes}
 	m := &meter{config: c, clients: clients, redis: redis.NewClient(&redis.Options{Addr: c.Redis})}
 	defer m.redis.Close()
@@ -52,11 +51,7 @@ func Run(ctx context.Context, c Config, clients Clients, s strategy.Strategy) (*
 		return nil, err
 	}
 	begin := time.Now()
-	watches := c.Runs
-	if !c.Shared {
-		watches *= c.Viewers
-	}
-	attach := time.Duration(watches) * leadWatch
+	attach := time.Duration(c.Runs*c.Viewers) * leadViewer
 	lead := leadBase + time.Duration(c.Runs)*leadRun + attach
 	c.Workload.Begin = begin.Add(lead)
 	runs, err := start(ctx, c, clients.Own)
@@ -68,13 +63,21 @@ func Run(ctx context.Context, c Config, clients Clients, s strategy.Strategy) (*
 	}
 	watching, done := context.WithDeadline(ctx, c.Workload.Begin.Add(c.Workload.Over+c.Grace))
 	defer done()
-	a := &audience{strategy: s}
+	var viewers []*Viewer
 	for n := range c.Runs {
 		for range c.Viewers {
-			a.viewers = append(a.viewers, &viewer{run: n, of: c.Workload.Changes, seen: make([]int64, c.Workload.Changes)})
+			viewers = append(viewers, &Viewer{Run: n, Seen: make([]int64, c.Workload.Changes)})
 		}
 	}
-	a.follow(watching, runs, c.Shared, attach)
+	if follow != nil {
+		ids := make([]string, len(runs))
+		for n, r := range runs {
+			ids[n] = r.id
+		}
+		if err := follow(watching, ids, viewers, attach); err != nil {
+			return nil, err
+		}
+	}
 	changes, open, err := ends(ctx, watching, clients.Own, runs)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func Run(ctx context.Context, c Config, clients Clients, s strategy.Strategy) (*
 			return nil, err
 		}
 	}
-	a.sum(r, changes)
+	sum(viewers, r, changes)
 	return r, nil
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/reporter"
 )
 
@@ -71,13 +70,13 @@ func Workflow(ctx workflow.Context, in Input) (Result, error) {
 // percent tells the change by its number.
 func percent(n, of int) float64 { return 100 * float64(n) / float64(of) }
 
-// Change returns the number of the change that an event carries, from 1; 0 if
-// it carries none.
-func Change(e *progress.Event, of int) int {
-	if e.Percent == nil {
+// Change returns the number of the change, of so many, that a state carries by
+// its percentage, from 1; 0 if it carries none.
+func Change(percent *float64, of int) int {
+	if percent == nil {
 		return 0
 	}
-	return min(int(math.Round(*e.Percent*float64(of)/100)), of)
+	return min(int(math.Round(*percent*float64(of)/100)), of)
 }
 
 // Check refuses what cannot be a workload.

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/testsuite"
-
-	"github.com/runcast/runcast/pkg/progress"
 )
 
 func TestTimes(t *testing.T) {
@@ -50,12 +48,12 @@ func TestChangeIsToldByItsNumber(t *testing.T) {
 	for _, of := range []int{1, 7, 10, 50, 999} {
 		for n := 1; n <= of; n++ {
 			p := percent(n, of)
-			if got := Change(&progress.Event{Percent: &p}, of); got != n {
+			if got := Change(&p, of); got != n {
 				t.Fatalf("%d of %d is taken for %d", n, of, got)
 			}
 		}
 	}
-	if got := Change(&progress.Event{}, 50); got != 0 {
+	if got := Change(nil, 50); got != 0 {
 		t.Errorf("no change is taken for %d", got)
 	}
 }
