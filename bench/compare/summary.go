@@ -15,7 +15,7 @@ type approach struct{ name, strategy, infrastructure string }
 
 var approaches = []approach{
 	{"Current polling", strategy.Poll, "none"},
-	{"Workflow-initiated", strategy.Push, "an endpoint that Temporal's worker reaches"},
+	{"Workflow-initiated", strategy.Push, "an endpoint that Temporal's worker reaches; Redis to keep what endpoints of others do not take"},
 	{"Update long polling", strategy.Update, "none"},
 	{"Signal-query hybrid", strategy.Signal, "an endpoint that Temporal's worker reaches"},
 	{"Event sourcing", strategy.Redis, "Redis"},
