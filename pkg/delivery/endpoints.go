@@ -29,9 +29,14 @@ const (
 	redisFor = 2 * time.Second
 )
 
-// endpoint is a URL's key: a URL may be long, and hold a token.
+// endpoint is the key of a URL's receiver, whatever the query, which may differ
+// from run to run. It is a hash: a URL may be long, and hold a token.
 func (l *Letters) endpoint(url string) string {
-	sum := sha256.Sum256([]byte(url))
+	receiver, err := webhook.Receiver(url)
+	if err != nil {
+		receiver = url // nothing is sent there
+	}
+	sum := sha256.Sum256([]byte(receiver))
 	return l.base + ":endpoint:" + hex.EncodeToString(sum[:16])
 }
 

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +114,27 @@ func TestFailuresAtOncePauseOnce(t *testing.T) {
 		failures, until, err := l.enter(t.Context(), url)
 		if err != nil || failures != PauseAfter || !until.Equal(at.Add(time.Minute)) {
 			t.Errorf("%d failures, paused for %v: %v", failures, until.Sub(at), err)
+		}
+	})
+}
+
+// Runs that push to one receiver by URLs with queries of their own pause it
+// together; another path is another receiver.
+func TestQueriesAreOneEndpoint(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l := letters(t, c, LetterOptions{Pause: time.Minute})
+		for run := range PauseAfter {
+			if _, err := l.failed(t.Context(), fmt.Sprintf("http://X.example/in?run=%d", run), int64(run), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for url, paused := range map[string]bool{
+			"http://x.example/in?run=one-more": true, "http://x.example:80/in": true,
+			"http://x.example/in/other?run=1": false, "https://x.example/in": false, "http://x.example:81/in": false,
+		} {
+			if _, until, err := l.enter(t.Context(), url); err != nil || until.IsZero() == paused {
+				t.Errorf("%s: paused until %v: %v, want paused: %t", url, until, err, paused)
+			}
 		}
 	})
 }

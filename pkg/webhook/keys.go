@@ -61,25 +61,36 @@ func (k *Keys) add(secret []byte) error {
 	return nil
 }
 
+// Receiver returns what tells receivers apart, such as
+// "https://receiver.example:443/runcast": a URL's scheme, host in small
+// letters, port, which is always there, and path. A query may differ from run
+// to run. The error says why it is no URL of a receiver.
+func Receiver(rawURL string) (string, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return "", err
+	}
+	path := u.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	return u.Scheme + "://" + strings.ToLower(hostPort(u)) + path, nil
+}
+
 // derivation sets the keys of receivers apart from whatever else may be made
 // of the same secrets one day.
 const derivation = "runcast webhook receiver v1 "
 
 // For returns the keys of one receiver, in the same order: HKDF-SHA-256 (RFC
 // 5869) of each secret, with the URL as its information. Who has them can sign
-// for this receiver and for no other. What counts of the URL is its scheme,
-// host, port and path: a query may differ from run to run. The error says why
-// it is no URL of a receiver.
+// for this receiver and for no other; see [Receiver]. The error says why it is
+// no URL of a receiver.
 func (k Keys) For(rawURL string) (Keys, error) {
-	u, err := parseURL(rawURL)
+	receiver, err := Receiver(rawURL)
 	if err != nil {
 		return Keys{}, err
 	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	info := derivation + u.Scheme + "://" + strings.ToLower(hostPort(u)) + path
+	info := derivation + receiver
 	var of Keys
 	for _, secret := range k.secrets {
 		key, err := hkdf.Key(sha256.New, secret, nil, info, sha256.Size)
