@@ -61,7 +61,7 @@ func NewReceiver(keys webhook.Keys, rawURL string) (*Receiver, error) {
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("strategy: %q is not the URL of a receiver, such as http://127.0.0.1:8081/v1/strategies/callback", rawURL)
+		return nil, fmt.Errorf("strategy: %q is not the URL of a receiver, such as http://127.0.0.1:8081/v1/strategies/callback", webhook.Redacted(rawURL))
 	}
 	if keys, err = keys.For(rawURL); err != nil {
 		return nil, fmt.Errorf("strategy: %w", err)

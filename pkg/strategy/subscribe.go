@@ -12,6 +12,7 @@ import (
 
 	"github.com/runcast/runcast/pkg/handlers"
 	"github.com/runcast/runcast/pkg/progress"
+	"github.com/runcast/runcast/pkg/webhook"
 )
 
 // The defaults of [SubscribeOptions].
@@ -282,7 +283,7 @@ func (f *subscribed) messages() bool {
 			return f.fail(f.ctx.Err())
 		case <-timer.C:
 			if !f.heard {
-				return f.degrade("no message comes from the run", fmt.Errorf("workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", f.o.receiver.url, handlers.MaxSubscribers))
+				return f.degrade("no message comes from the run", fmt.Errorf("workers must reach %s, which RUNCAST_CALLBACK_URL names, and be allowed to by RUNCAST_PUSH_ALLOW; and a run takes no more than %d subscribers", webhook.Redacted(f.o.receiver.url), handlers.MaxSubscribers))
 			}
 			f.silent = time.Since(f.quiet) >= f.o.check*4/5 // else it is time to renew
 			return true

@@ -28,7 +28,9 @@ const (
 // Letter is a message that could not be delivered.
 type Letter struct {
 	// ID is the message's.
-	ID  string `json:"id"`
+	ID string `json:"id"`
+	// URL is where it is sent when the letter is replayed; lists have it as
+	// [Redacted] shows it.
 	URL string `json:"url"`
 	// Body is what is sent when the letter is replayed; lists leave it out.
 	Body []byte `json:"-"`

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -116,17 +117,18 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	}
 	res, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return failed(ctx, hostPort(u), within, err)
+		return failed(ctx, u, within, err)
 	}
 	text := drain(res.Body)
-	return answered(res, text)
+	return answered(u, res, text)
 }
 
 // errUnreached is the dial's of a name that has forbidden addresses too.
 var errUnreached = errors.New("none of its addresses that may be called can be reached")
 
-// failed says why there is no answer within that time.
-func failed(ctx context.Context, place string, within time.Duration, err error) *Error {
+// failed says why the URL has not answered within that time.
+func failed(ctx context.Context, u *url.URL, within time.Duration, err error) *Error {
+	place := hostPort(u)
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, errForbidden):
@@ -143,7 +145,7 @@ func failed(ctx context.Context, place string, within time.Duration, err error) 
 	if errors.As(err, &op) {
 		why = op.Err
 	}
-	return &Error{Reason: fmt.Sprintf("%s: %s", place, printable(why.Error())), cause: err}
+	return &Error{Reason: fmt.Sprintf("%s: %s", place, printable(withoutValues(why.Error(), u))), cause: err}
 }
 
 // unwrapTo returns the outermost error in the chain that names target itself,
@@ -164,23 +166,36 @@ func drain(body io.ReadCloser) []byte {
 	return text
 }
 
-// answered returns what an answer means; nil: the message was taken.
-func answered(res *http.Response, text []byte) error {
-	status, line := res.StatusCode, printable(res.Status)
+// answered returns what the URL's answer means; nil: the message was taken.
+func answered(u *url.URL, res *http.Response, text []byte) error {
+	status, line := res.StatusCode, printable(withoutValues(res.Status, u))
 	switch {
 	case status >= 200 && status < 300:
 		return nil
 	case status >= 300 && status < 400:
 		return &Error{
-			Reason: fmt.Sprintf("the receiver answers %s, to %q: redirects are not followed; give the URL that takes the message itself", line, printable(res.Header.Get("Location"))),
+			Reason: fmt.Sprintf("the receiver answers %s, to %q: redirects are not followed; give the URL that takes the message itself", line, printable(location(u, res.Header))),
 			Final:  true, Status: status,
 		}
 	}
 	reason := "the receiver answers " + line
-	if first := printable(string(text)); first != "" {
+	if first := printable(withoutValues(string(text), u)); first != "" {
 		reason += ": " + first
 	}
 	return &Error{Reason: reason, Final: final(status), Status: status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+}
+
+// location returns where a redirect of the URL leads, redacted: it often repeats
+// the query. "" is nowhere.
+func location(u *url.URL, h http.Header) string {
+	to := h.Get("Location")
+	if to == "" {
+		return ""
+	}
+	if absolute, err := u.Parse(to); err == nil {
+		to = absolute.String()
+	}
+	return withoutValues(Redacted(to), u)
 }
 
 // printable returns a stranger's text as one short line.
