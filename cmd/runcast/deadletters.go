@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/runcast/runcast/internal/settings"
+	"github.com/runcast/runcast/pkg/webhook"
 )
 
 type deadLettersCommand struct {
@@ -197,6 +198,10 @@ func (c *lettersAPI) do(ctx context.Context, method string, u *url.URL, into any
 	req.Header.Set("User-Agent", "runcast/"+currentVersion())
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
+		var unanswered *url.Error
+		if errors.As(err, &unanswered) {
+			unanswered.URL = webhook.Redacted(unanswered.URL) // it shows the user
+		}
 		return fmt.Errorf("ask the API for dead letters: %w", err)
 	}
 	defer res.Body.Close()
@@ -215,7 +220,7 @@ func (c *lettersAPI) do(ctx context.Context, method string, u *url.URL, into any
 		return nil
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("%s does not answer as the API does", c.APIURL.Redacted())
+		return fmt.Errorf("%s does not answer as the API does", webhook.Redacted(c.APIURL.String()))
 	}
 	return nil
 }

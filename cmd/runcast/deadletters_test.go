@@ -77,6 +77,21 @@ func TestDeadLettersRefused(t *testing.T) {
 	}
 }
 
+// An API behind a proxy may be given with a token, be it as the user.
+func TestDeadLettersErrorsShowNoToken(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(answers(http.StatusOK, "ok")))
+	defer s.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, place := range []string{s.URL, gone.URL} {
+		_, host, _ := strings.Cut(place, "//")
+		code, _, errs := invoke(t, 0, "deadletters", "--api-url", "http://s3cret:s3cret@"+host+"/?s3cret")
+		if code != exitTrouble || strings.Contains(errs, "s3cret") || !strings.Contains(errs, "http://xxxxx@"+host+"/") {
+			t.Errorf("exit %d, stderr %q", code, errs)
+		}
+	}
+}
+
 // Where the API is gone there is no use in asking it for each letter.
 func TestReplayAllEndsWithTheAPI(t *testing.T) {
 	var posts atomic.Int64

@@ -73,6 +73,9 @@ func call(t *testing.T, method, url, body string) (int, string) {
 	return res.StatusCode, string(text)
 }
 
+// ledgerPath is where a ledger takes webhooks: who has no token is refused.
+const ledgerPath = "/hook?token=s3cret"
+
 // ledger is an idempotent receiver: what has come before changes nothing.
 type ledger struct {
 	mu      sync.Mutex
@@ -93,6 +96,9 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil && r.RequestURI != ledgerPath {
+		err = fmt.Errorf("asked for %s", r.RequestURI)
+	}
 	if err != nil || l.down {
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -114,7 +120,7 @@ func deadletters(t *testing.T, api string) []webhook.Letter {
 			DeadLetters []webhook.Letter `json:"deadletters"`
 			NextCursor  string           `json:"next_cursor"`
 		}
-		if err := json.Unmarshal([]byte(text), &page); err != nil || code != 200 {
+		if err := json.Unmarshal([]byte(text), &page); err != nil || code != 200 || strings.Contains(text, "s3cret") {
 			t.Fatalf("%d %s: %v", code, text, err)
 		}
 		all = append(all, page.DeadLetters...)
@@ -132,7 +138,7 @@ func TestDeadEndpointIsReplayed(t *testing.T) {
 	endpoint := httptest.NewServer(l)
 	defer endpoint.Close()
 	id := "push-" + testenv.Prefix(t)
-	code, text := call(t, "POST", api+"/v1/workflows", fmt.Sprintf(`{"type":"ProgressiveWorkflow","id":%q,"input":{"steps":20,"step_ms":20},"push":[%q]}`, id, endpoint.URL))
+	code, text := call(t, "POST", api+"/v1/workflows", fmt.Sprintf(`{"type":"ProgressiveWorkflow","id":%q,"input":{"steps":20,"step_ms":20},"push":[%q]}`, id, endpoint.URL+ledgerPath))
 	if code != 202 {
 		t.Fatalf("%d %s", code, text)
 	}
@@ -144,6 +150,9 @@ func TestDeadEndpointIsReplayed(t *testing.T) {
 	// It asked for a pause with its first answer; the others were not sent.
 	if len(before) <= 10 || !strings.Contains(before[0].Reason, "paused until") || !strings.Contains(before[len(before)-1].Reason, "503") {
 		t.Fatalf("%d letters, the newest %+v, the oldest %+v", len(before), before[0], before[len(before)-1])
+	}
+	if want := endpoint.URL + "/hook?token=…"; before[0].URL != want {
+		t.Errorf("it is to go to %s, shown as %s", want, before[0].URL)
 	}
 	// While it is dead, nothing is lost by a replay.
 	if code, text := call(t, "POST", api+"/v1/deadletters/"+before[0].ID+"/replay", ""); code != http.StatusBadGateway || !strings.Contains(text, "503") {

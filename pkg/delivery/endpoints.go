@@ -67,7 +67,7 @@ func (l *Letters) enter(ctx context.Context, url string) (failures int64, until 
 
 var failScript = redis.NewScript(`
 -- KEYS: endpoint. ARGV: now, failures that pause, pause, longest pause, asked
--- for, remembered for (all ms), URL, failures when the attempt began; -1: it
+-- for, remembered for (all ms), URL for people, failures when the attempt began; -1: it
 -- did not ask. Returns until when it is paused; 0: it is not.
 local f = tonumber(redis.call('HGET', KEYS[1], 'failures')) or 0
 local until_ms = tonumber(redis.call('HGET', KEYS[1], 'paused_until')) or 0
@@ -101,7 +101,8 @@ const unasked = -1
 // attempt after it does.
 func (l *Letters) failed(ctx context.Context, url string, entered int64, asked time.Duration) (until time.Time, err error) {
 	ms, err := failScript.Run(ctx, l.client, []string{l.endpoint(url)},
-		l.now().UnixMilli(), PauseAfter, l.o.Pause.Milliseconds(), maxPause.Milliseconds(), asked.Milliseconds(), endpointFor.Milliseconds(), url, entered).Int64()
+		l.now().UnixMilli(), PauseAfter, l.o.Pause.Milliseconds(), maxPause.Milliseconds(), asked.Milliseconds(), endpointFor.Milliseconds(),
+		webhook.Redacted(url), entered).Int64()
 	if err != nil {
 		return time.Time{}, wrap("note that an endpoint fails", err)
 	}

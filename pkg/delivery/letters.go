@@ -95,10 +95,12 @@ func (l *Letters) Bury(ctx context.Context, letter webhook.Letter) error {
 	return wrap("keep a dead letter", err)
 }
 
-// List returns up to limit letters, newest first and without their bodies,
-// and where the next page begins; "" is the first page, and means that there
-// is no further one. A cursor that is none is an error that wraps
-// [progress.ErrInvalid].
+// List returns up to limit letters, newest first, and where the next page
+// begins; "" is the first page, and means that there is no further one. A
+// cursor that is none is an error that wraps [progress.ErrInvalid].
+//
+// A list goes to more people than may know a receiver's tokens: letters come
+// without their bodies, and with URLs as [webhook.Redacted] shows them.
 func (l *Letters) List(ctx context.Context, cursor string, limit int) ([]webhook.Letter, string, error) {
 	limit = min(max(limit, 1), MaxPage)
 	latest, after := "+inf", ""
@@ -146,8 +148,8 @@ func (l *Letters) List(ctx context.Context, cursor string, limit int) ([]webhook
 // described are the fields of a letter but for its body.
 var described = []string{"url", "workflow_id", "run_id", "subscriber", "reason", "attempts", "time", "last"}
 
-// listed reads a letter of the index without its body, which may be long and
-// which no list shows.
+// listed reads a letter of the index as lists show it: without its body, which
+// may be long, and without what is secret in its URL.
 func (l *Letters) listed(ctx context.Context, encoded string) (webhook.Letter, error) {
 	id, err := redisstore.DecodeID(encoded)
 	if err != nil {
@@ -161,7 +163,11 @@ func (l *Letters) listed(ctx context.Context, encoded string) (webhook.Letter, e
 	for i, name := range described {
 		fields[name], _ = values[i].(string)
 	}
-	return l.parse(id, fields)
+	letter, err := l.parse(id, fields)
+	if err == nil {
+		letter.URL = webhook.Redacted(letter.URL)
+	}
+	return letter, err
 }
 
 // read returns a letter; one that is not there is [progress.ErrNotFound].

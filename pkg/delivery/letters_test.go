@@ -81,6 +81,7 @@ type endpointServer struct {
 	*httptest.Server
 	mu     sync.Mutex
 	ids    []string
+	uris   []string
 	status int
 	header http.Header
 	// hold, where it is set, keeps answers back until it is closed.
@@ -97,7 +98,7 @@ func receive(t *testing.T, status int) *endpointServer {
 			t.Error(err)
 		}
 		e.mu.Lock()
-		e.ids = append(e.ids, id)
+		e.ids, e.uris = append(e.ids, id), append(e.uris, r.RequestURI)
 		status, header, hold := e.status, e.header, e.hold
 		e.mu.Unlock()
 		if hold != nil {
@@ -122,6 +123,13 @@ func (e *endpointServer) got() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.ids)
+}
+
+// asked returns the paths and queries of what came.
+func (e *endpointServer) asked() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.uris)
 }
 
 func ids(list []webhook.Letter) string {
@@ -262,6 +270,36 @@ func TestReplay(t *testing.T) {
 		}
 		if err := l.Replay(t.Context(), s, "never"); !errors.Is(err, progress.ErrNotFound) {
 			t.Errorf("one that never was: %v", err)
+		}
+	})
+}
+
+// A list shows no token, and a replay needs it.
+func TestListsShowNoToken(t *testing.T) {
+	onBoth(t, func(t *testing.T, c redis.UniversalClient) {
+		l, s, e := letters(t, c, LetterOptions{}), sender(t), receive(t, 503)
+		const query = "?run=42&token=s3cret"
+		if err := l.Bury(t.Context(), webhook.Letter{ID: "msg_a", URL: e.URL + "/hook" + query, Body: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+		var refused *webhook.Error
+		if err := l.Replay(t.Context(), s, "msg_a"); !errors.As(err, &refused) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v", err)
+		}
+		page, _, err := l.List(t.Context(), "", 1)
+		if err != nil || len(page) != 1 || page[0].URL != e.URL+"/hook?run=…&token=…" || strings.Contains(fmt.Sprintf("%+v", page), "s3cret") {
+			t.Errorf("%+v, %v", page, err)
+		}
+		// By hand people look at what is paused.
+		if shown := c.HGet(t.Context(), l.endpoint(e.URL+"/hook"+query), "url").Val(); shown != page[0].URL {
+			t.Errorf("the endpoint is %q", shown)
+		}
+		e.answer(204, nil)
+		if err := l.Replay(t.Context(), s, "msg_a"); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.asked(); strings.Join(got, " ") != "/hook"+query+" /hook"+query {
+			t.Errorf("sent to %q", got)
 		}
 	})
 }
