@@ -3,6 +3,7 @@
 // webhook), and the dead letters, which wait in Redis to be sent again:
 //
 //	{deadletters}                 sorted set  IDs by when they were written, in Unix ms
+//	{deadletters}:index:sizes     hash        bytes of each letter, and of all of them
 //	{deadletters}:ID              hash        one letter
 //	{deadletters}:ID:replay       string      somebody sends it right now
 //	{deadletters}:endpoint:HASH   hash        a URL that fails: url, failures, paused_until

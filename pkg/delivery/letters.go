@@ -21,6 +21,7 @@ import (
 const (
 	DefaultKeep       = 14 * 24 * time.Hour
 	DefaultMaxLetters = 10_000
+	DefaultMaxBytes   = 64 << 20
 )
 
 // MaxPage bounds how many letters are listed at once.
@@ -35,6 +36,9 @@ type LetterOptions struct {
 	Keep time.Duration
 	// Max bounds how many wait; the oldest make room, and are counted.
 	Max int
+	// MaxBytes bounds the bytes of all of them, bodies, URLs, reasons and IDs;
+	// the oldest make room, and are counted. The newest stays, however large.
+	MaxBytes int64
 	// Pause is how long an endpoint is paused after [PauseAfter] failures one
 	// after the other; it doubles with each further one, up to an hour. 0: 1m.
 	Pause time.Duration
@@ -55,6 +59,7 @@ type Letters struct {
 func NewLetters(c redis.UniversalClient, o LetterOptions) *Letters {
 	o.Keep = cmp.Or(o.Keep, DefaultKeep)
 	o.Max = cmp.Or(o.Max, DefaultMaxLetters)
+	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
 	o.Pause = cmp.Or(o.Pause, time.Minute)
 	l := &Letters{client: c, o: o, base: "{deadletters}", now: time.Now}
 	if o.Prefix != "" {
@@ -66,28 +71,12 @@ func NewLetters(c redis.UniversalClient, o LetterOptions) *Letters {
 func (l *Letters) letter(id string) string { return l.base + ":" + redisstore.EncodeID(id) }
 func (l *Letters) claim(id string) string  { return l.letter(id) + ":replay" }
 
-var buryScript = redis.NewScript(`
--- KEYS: index, letter. ARGV: now, keep (both ms), most letters, ID, what keys of
--- letters begin with, when it was written, then the letter's other fields.
--- Returns how many letters made room.
-redis.call('HSET', KEYS[2], unpack(ARGV, 7))
-redis.call('HSETNX', KEYS[2], 'time', ARGV[6])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[1], ARGV[1], ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', ARGV[1] - ARGV[2]))
-local over = redis.call('ZCARD', KEYS[1]) - ARGV[3]
-for i = 1, over do
-	redis.call('DEL', ARGV[5] .. redis.call('ZPOPMIN', KEYS[1])[1])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return math.max(over, 0)`)
-
 // Bury keeps a letter. One that is there already is written over, so the call
 // may be repeated.
 func (l *Letters) Bury(ctx context.Context, letter webhook.Letter) error {
 	now := l.now()
-	over, err := buryScript.Run(ctx, l.client, []string{l.base, l.letter(letter.ID)},
-		now.UnixMilli(), l.o.Keep.Milliseconds(), l.o.Max, redisstore.EncodeID(letter.ID), l.base+":", stamp(now),
+	over, err := buryScript.Run(ctx, l.client, []string{l.base, l.sizes(), l.letter(letter.ID)},
+		now.UnixMilli(), l.o.Keep.Milliseconds(), l.o.Max, l.o.MaxBytes, redisstore.EncodeID(letter.ID), l.base+":", stamp(now),
 		"url", letter.URL, "body", letter.Body, "workflow_id", letter.WorkflowID, "run_id", letter.RunID,
 		"subscriber", letter.Subscriber, "reason", letter.Reason, "attempts", letter.Attempts, "last", stamp(letter.Last),
 	).Int64()
@@ -198,18 +187,19 @@ func (l *Letters) parse(id string, fields map[string]string) (webhook.Letter, er
 	return letter, nil
 }
 
-var removeScript = redis.NewScript(`
--- KEYS: index, letter, claim. ARGV: ID. Returns whether the letter was there.
+var removeScript = script(`
+-- KEYS: index, sizes, letter, claim. ARGV: ID. Returns whether the letter was there.
 redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[3])
-return redis.call('DEL', KEYS[2])`)
+forget(KEYS[1], KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[4])
+return redis.call('DEL', KEYS[3])`)
 
 // Remove drops a letter; one that is not there is [progress.ErrNotFound].
 func (l *Letters) Remove(ctx context.Context, id string) error {
 	if webhook.CheckID(id) != nil {
 		return l.none(id)
 	}
-	n, err := removeScript.Run(ctx, l.client, []string{l.base, l.letter(id), l.claim(id)}, redisstore.EncodeID(id)).Int()
+	n, err := removeScript.Run(ctx, l.client, []string{l.base, l.sizes(), l.letter(id), l.claim(id)}, redisstore.EncodeID(id)).Int()
 	if err == nil && n == 0 {
 		return l.none(id)
 	}

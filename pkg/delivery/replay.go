@@ -25,12 +25,14 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 2`)
 
-var failedScript = redis.NewScript(`
--- KEYS: letter, claim. ARGV: token, reason, when.
-if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
-if redis.call('EXISTS', KEYS[1]) == 1 then
-	redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-	redis.call('HSET', KEYS[1], 'reason', ARGV[2], 'last', ARGV[3])
+var failedScript = script(`
+-- KEYS: sizes, letter, claim. ARGV: token, reason, when, ID.
+if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
+if redis.call('EXISTS', KEYS[2]) == 1 then
+	redis.call('HINCRBY', KEYS[2], 'attempts', 1)
+	redis.call('HSET', KEYS[2], 'reason', ARGV[2], 'last', ARGV[3])
+	-- Of a letter without a size the next one that is written finds out.
+	if redis.call('HEXISTS', KEYS[1], ARGV[4]) == 1 then resize(KEYS[1], ARGV[4], KEYS[2]) end
 end
 return 0`)
 
@@ -39,10 +41,11 @@ var releaseScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`)
 
-var takenScript = redis.NewScript(`
--- KEYS: index, letter, claim, endpoint. ARGV: ID.
+var takenScript = script(`
+-- KEYS: index, sizes, letter, claim, endpoint. ARGV: ID.
 redis.call('ZREM', KEYS[1], ARGV[1])
-return redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])`)
+forget(KEYS[1], KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])`)
 
 // Replay sends a letter under the ID that it always had, and drops it once it
 // was taken. While it is under way others get [webhook.ErrReplaying]. Should the
@@ -78,7 +81,7 @@ func (l *Letters) Replay(ctx context.Context, s *webhook.Sender, id string) erro
 		return errors.Join(err, l.untaken(ctx, letter, token, err))
 	}
 	return wrap("drop a dead letter that was taken", takenScript.Run(ctx, l.client,
-		[]string{l.base, l.letter(id), l.claim(id), l.endpoint(letter.URL)}, redisstore.EncodeID(id)).Err())
+		[]string{l.base, l.sizes(), l.letter(id), l.claim(id), l.endpoint(letter.URL)}, redisstore.EncodeID(id)).Err())
 }
 
 // claimed reads a letter that is claimed, and lets it go where that fails.
@@ -94,7 +97,8 @@ func (l *Letters) claimed(ctx context.Context, id, token string) (webhook.Letter
 
 // untaken notes that a letter was not taken, and lets it go.
 func (l *Letters) untaken(ctx context.Context, letter webhook.Letter, token string, why error) error {
-	err := failedScript.Run(ctx, l.client, []string{l.letter(letter.ID), l.claim(letter.ID)}, token, why.Error(), stamp(l.now())).Err()
+	err := failedScript.Run(ctx, l.client, []string{l.sizes(), l.letter(letter.ID), l.claim(letter.ID)},
+		token, why.Error(), stamp(l.now()), redisstore.EncodeID(letter.ID)).Err()
 	if refused := (*webhook.Error)(nil); errors.As(why, &refused) {
 		err = errors.Join(err, l.refused(ctx, letter.URL, unasked, refused.RetryAfter, refused))
 	}
