@@ -9,27 +9,6 @@ import (
 	"time"
 )
 
-// tcpPair returns both ends of a connection.
-func tcpPair(t testing.TB) (ours, peer *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	dialed, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer = dialed.(*net.TCPConn)
-	t.Cleanup(func() { _, _ = accepted.Close(), dialed.Close() })
-	return accepted.(*net.TCPConn), peer
-}
-
 // fill writes until the socket takes nothing more, and returns how much.
 func fill(t testing.TB, s *Socket) (total int) {
 	t.Helper()
