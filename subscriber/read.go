@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,6 +18,13 @@ import (
 const (
 	defaultEvents = 100
 	maxEvents     = 1000
+	// maxEventsBytes bounds the events of a page, in bytes of JSON. One event
+	// may have 256 KiB, so a thousand could fill the node's memory.
+	maxEventsBytes = 4 << 20
+	// eventsRead is how many are read from the store at a time: so what is
+	// read for a page is bounded too, and a page of the default limit is one
+	// reading.
+	eventsRead = defaultEvents
 )
 
 // snapshot answers GET /v1/workflows/{id}. Its ETag is the position.
@@ -60,7 +68,8 @@ func matches(headers []string, tag string) bool {
 
 // eventsPage is one page of history.
 type eventsPage struct {
-	// Events are in wire form, the oldest first.
+	// Events are in wire form, the oldest first. They may be fewer than were
+	// asked for though there are more.
 	Events []json.RawMessage `json:"events"`
 	// FirstSeq is the first seq that the stream still holds; 0: none.
 	FirstSeq int64 `json:"first_seq"`
@@ -96,41 +105,76 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	// The event at the position is read too, to compare it.
-	view, err := s.o.Store.Read(r.Context(), id, max(after.Seq, 1), limit+1)
+	page, gone, err := readPage(r.Context(), s.o.Store.Read, id, after, limit)
 	switch {
 	case err != nil:
 		s.fail(w, r, err)
-		return
-	case view.Snapshot.Seq == 0:
-		s.fail(w, r, fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound))
-		return
+	case gone != "":
+		problem.Write(w, problem.Problem{
+			Status: http.StatusGone,
+			Detail: "The stream cannot be read on from " + after.String() + ": " + gone + " Read it from its beginning, without after.",
+		})
+	default:
+		writeJSON(w, page)
 	}
-	events := view.Events
-	if !after.IsZero() {
-		if reason := compare(after, &view); reason != "" {
-			problem.Write(w, problem.Problem{
-				Status: http.StatusGone,
-				Detail: "The stream cannot be read on from " + after.String() + ": " + reason + " Read it from its beginning, without after.",
-			})
-			return
+}
+
+// readPage reads the events after a position, up to limit and maxEventsBytes,
+// but at least one if there is one. Gone says why the stream cannot be read on
+// from there, or is empty. Where it cannot be read on from the midst of the
+// page, which it could be a moment ago, the page ends there and has more: who
+// asks for that learns why.
+func readPage(
+	ctx context.Context, read func(ctx context.Context, id string, from int64, limit int) (progress.View, error),
+	id string, after progress.Position, limit int,
+) (page eventsPage, gone string, err error) {
+	page = eventsPage{Events: []json.RawMessage{}, Next: after.String()}
+	for at, size := after, 0; ; {
+		most := min(limit-len(page.Events), eventsRead)
+		// The event at the position is read too, to compare it.
+		view, err := read(ctx, id, max(at.Seq, 1), most+1)
+		if err != nil {
+			return page, "", err
 		}
-		events = events[min(1, len(events)):]
-	}
-	page := eventsPage{Events: []json.RawMessage{}, FirstSeq: view.Snapshot.FirstSeq, Next: after.String()}
-	for _, e := range events[:min(len(events), limit)] {
-		page.Events = append(page.Events, e.Data)
-	}
-	if n := len(page.Events); n > 0 {
+		events, begun := view.Events, len(page.Events) > 0
+		if view.Snapshot.Seq == 0 && !begun {
+			return page, "", fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound)
+		}
+		if !at.IsZero() {
+			if reason := compare(at, &view); reason != "" && begun {
+				page.More = true
+				return page, "", nil
+			} else if reason != "" {
+				return page, reason, nil
+			}
+			events = events[min(1, len(events)):]
+		}
+		if !begun {
+			page.FirstSeq = view.Snapshot.FirstSeq
+		}
+		events = events[:min(len(events), most)]
+		full := len(events) == 0
+		for _, e := range events {
+			if full = len(page.Events) > 0 && size+len(e.Data) > maxEventsBytes; full {
+				break
+			}
+			page.Events = append(page.Events, e.Data)
+			size += len(e.Data)
+		}
+		n := len(page.Events)
+		if n == 0 {
+			return page, "", nil
+		}
 		var last progress.Event
 		if err := json.Unmarshal(page.Events[n-1], &last); err != nil {
-			s.fail(w, r, fmt.Errorf("read event of %q: %w", id, err))
-			return
+			return page, "", fmt.Errorf("read event of %q: %w", id, err)
 		}
-		page.Next = last.Position().String()
-		page.More = last.Seq < view.Snapshot.Seq
+		at = last.Position()
+		page.Next, page.More = at.String(), at.Seq < view.Snapshot.Seq
+		if full || n == limit || !page.More {
+			return page, "", nil
+		}
 	}
-	writeJSON(w, page)
 }
 
 // compare says why a position is not one of the stream, or "".
