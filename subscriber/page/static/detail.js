@@ -74,13 +74,15 @@ export function startDetail(page) {
   }
 
   // backfill reads what was logged before this viewer came. The snapshot has
-  // the state and the open output; older lines are history, read in pages.
+  // the state and the open output; older lines are history, read in pages up
+  // to the snapshot. What is newer comes from the stream. A page of large
+  // events is short, so how many they are says nothing.
   async function backfill(path, s) {
     if (s.seq === 0 || !s.first_seq) return;
     const mine = id;
     let after = "";
     try {
-      for (let pages = 0; pages < 20; pages++) {
+      for (;;) {
         const query = new URLSearchParams({ limit: "1000", ...(after ? { after } : {}) });
         const response = await fetch(`${path}/events?${query}`, { cache: "no-store" });
         if (!response.ok) return;
@@ -89,8 +91,8 @@ export function startDetail(page) {
         const events = body.events ?? [];
         for (const event of events) records.add(event);
         changed();
-        after = body.next ?? "";
-        if (!body.more || !after) return;
+        after = body.next;
+        if (!body.more || !(events.at(-1)?.seq < s.seq)) return;
       }
     } catch {
       // Without the history the panel still shows all that is live.
