@@ -292,6 +292,22 @@ func TestDevRefusesABadRedisURL(t *testing.T) {
 	}
 }
 
+func TestDevRefusesBadDynamicConfig(t *testing.T) {
+	for value, tt := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"frontend.nobodyKnows=1":    {nil, "frontend.nobodyknows"},
+		"frontend.namespaceRPS=few": {nil, "JSON"},
+		"frontend.namespaceRPS=1":   {[]string{"TEMPORAL_ADDRESS=127.0.0.1:1"}, "TEMPORAL_ADDRESS"},
+	} {
+		said := refusal(t, launch(t, tt.env, devBinary(t), "--dynamic-config-value="+value))
+		if strings.Count(said, "\n") != 1 || !strings.Contains(said, "--dynamic-config-value") || !strings.Contains(said, tt.want) {
+			t.Errorf("%s: it says %q; one line should name --dynamic-config-value and %s", value, said, tt.want)
+		}
+	}
+}
+
 // A Redis that would lose progress is refused, with the reason.
 func TestDevRefusesARedisThatEvicts(t *testing.T) {
 	redisAddr := startRedis(t, "--requirepass", "secret", "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")

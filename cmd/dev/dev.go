@@ -48,6 +48,9 @@ type dev struct {
 // before it.
 func (d *dev) run(ctx context.Context) error {
 	temporal, redis := d.env["TEMPORAL_ADDRESS"] == "", d.env["REDIS_URL"] == ""
+	if err := d.checkFlags(temporal); err != nil {
+		return err
+	}
 	if err := ports.Claim(d.addrs(temporal, redis)); err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (d *dev) start(ctx context.Context, temporal, redis bool) error {
 		d.group.Add("Redis", func(context.Context) error { server.Stop(); return nil })
 	}
 	if temporal {
-		server, err := embedded.StartTemporal(ctx, d.TemporalAddr, d.logger)
+		server, err := embedded.StartTemporal(ctx, d.TemporalAddr, d.logger, embedded.WithDynamicConfig(d.Dynamic))
 		if err != nil {
 			return err
 		}

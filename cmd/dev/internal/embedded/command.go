@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"github.com/runcast/runcast/cmd/dev/internal/dynamic"
 )
 
 // stopWithin bounds how long an orderly stop may take, all of it.
@@ -15,11 +17,12 @@ const stopWithin = 9 * time.Second
 // TemporalCommand runs the Temporal server alone; tests start it as a
 // process.
 type TemporalCommand struct {
-	Addr      string `name:"temporal-addr" default:"127.0.0.1:7233" help:"Where to listen; port 0 takes a free one."`
-	Metrics   string `name:"metrics-addr" help:"Where the server tells its own metrics, for Prometheus. Empty: nowhere."`
-	Fine      bool   `name:"fine-timers" help:"Sleeps of some milliseconds take as long, not up to a second."`
-	ParentPID int    `name:"parent-pid" help:"Stop when the parent process is no longer this one. 0: do not watch."`
-	Stdin     bool   `name:"until-stdin-ends" help:"Stop when standard input ends."`
+	Addr      string         `name:"temporal-addr" default:"127.0.0.1:7233" help:"Where to listen; port 0 takes a free one."`
+	Metrics   string         `name:"metrics-addr" help:"Where the server tells its own metrics, for Prometheus. Empty: nowhere."`
+	Fine      bool           `name:"fine-timers" help:"Sleeps of some milliseconds take as long, not up to a second."`
+	Dynamic   dynamic.Values `name:"dynamic-config-value" placeholder:"KEY=VALUE" sep:"none" help:"A setting of the server's dynamic configuration, with a value in JSON, such as frontend.namespaceRPS=100. May be given several times."`
+	ParentPID int            `name:"parent-pid" help:"Stop when the parent process is no longer this one. 0: do not watch."`
+	Stdin     bool           `name:"until-stdin-ends" help:"Stop when standard input ends."`
 }
 
 // Run runs the server until ctx ends, or whoever started it. It prints one
@@ -41,7 +44,7 @@ func (c *TemporalCommand) Run(ctx context.Context, stdin io.Reader, stdout, stde
 			cancel()
 		}()
 	}
-	server, err := StartTemporal(ctx, c.Addr, logger, WithMetrics(c.Metrics), WithFineTimers(c.Fine))
+	server, err := StartTemporal(ctx, c.Addr, logger, WithMetrics(c.Metrics), WithFineTimers(c.Fine), WithDynamicConfig(c.Dynamic))
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"go.temporal.io/server/temporal"
 
+	"github.com/runcast/runcast/cmd/dev/internal/dynamic"
 	"github.com/runcast/runcast/cmd/dev/internal/ports"
 )
 
@@ -45,6 +46,7 @@ type TemporalOption func(*temporalOptions)
 type temporalOptions struct {
 	metricsAddr string
 	fineTimers  bool
+	dynamic     dynamic.Values
 }
 
 // WithMetrics has the server tell its own metrics, for Prometheus, at
@@ -59,6 +61,12 @@ func WithMetrics(addr string) TemporalOption {
 // been read. It also reads them 20 times a second at most.
 func WithFineTimers(fine bool) TemporalOption {
 	return func(o *temporalOptions) { o.fineTimers = fine }
+}
+
+// WithDynamicConfig sets values of the server's dynamic configuration. They go
+// before the ones of this package.
+func WithDynamicConfig(v dynamic.Values) TemporalOption {
+	return func(o *temporalOptions) { o.dynamic = v }
 }
 
 // StartTemporal returns once the frontend takes calls and the namespace
@@ -135,7 +143,7 @@ func newTemporalServer(conf *config.Config, o temporalOptions, logger *slog.Logg
 		hosts[primitives.ServiceName(name)] = static.SingleLocalHost(
 			net.JoinHostPort(service.RPC.BindOnIP, strconv.Itoa(service.RPC.GRPCPort)))
 	}
-	dynamic := dynamicconfig.StaticClient{
+	settings := dynamicconfig.StaticClient{
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 8096,
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
 		// Search attributes and namespaces made by a test are seen at once.
@@ -146,8 +154,15 @@ func newTemporalServer(conf *config.Config, o temporalOptions, logger *slog.Logg
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 	}
 	if o.fineTimers {
-		dynamic[dynamicconfig.TimerProcessorMaxTimeShift.Key()] = 5 * time.Millisecond
-		dynamic[dynamicconfig.TimerProcessorMaxPollRPS.Key()] = 1000
+		settings[dynamicconfig.TimerProcessorMaxTimeShift.Key()] = 5 * time.Millisecond
+		settings[dynamicconfig.TimerProcessorMaxPollRPS.Key()] = 1000
+	}
+	values, err := o.dynamic.Load()
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range values {
+		settings[key] = value
 	}
 	return temporal.NewServer(
 		temporal.WithConfig(conf),
@@ -157,7 +172,7 @@ func newTemporalServer(conf *config.Config, o temporalOptions, logger *slog.Logg
 		temporal.WithLogger(quiet),
 		temporal.WithAuthorizer(authorizer),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return claims }),
-		temporal.WithDynamicConfigClient(dynamic),
+		temporal.WithDynamicConfigClient(settings),
 	)
 }
 
