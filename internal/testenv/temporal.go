@@ -33,10 +33,13 @@ func Temporal(t testing.TB) client.Client {
 	return TemporalWith(t, client.Options{})
 }
 
-// TemporalWith is like Temporal, with options for the client.
+// TemporalWith is like Temporal, with options for the client. A HostPort among
+// them is that of another server, such as a [TemporalServer].
 func TemporalWith(t testing.TB, o client.Options) client.Client {
 	t.Helper()
-	o.HostPort = TemporalAddress(t)
+	if o.HostPort == "" {
+		o.HostPort = TemporalAddress(t)
+	}
 	if o.Logger == nil {
 		o.Logger = sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	}
@@ -61,51 +64,79 @@ func TemporalAddress(t testing.TB) string {
 	return addr
 }
 
-var startTemporal = sync.OnceValues(func() (string, error) {
+// TemporalServer starts a Temporal server of the test's own, with further
+// flags of the embedded one, and returns its address. It ends with the test.
+func TemporalServer(t testing.TB, flags ...string) (addr string) {
+	t.Helper()
+	addr, input, server, err := spawnTemporal(flags...)
+	if err != nil {
+		t.Fatalf("start a Temporal server: %v", err)
+	}
+	t.Cleanup(func() {
+		// All that it has is in memory, so there is nothing to wait for.
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		input.Close()
+	})
+	return addr
+}
+
+var startTemporal = sync.OnceValues(func() (addr string, err error) {
+	addr, temporalInput, _, err = spawnTemporal()
+	return addr, err
+})
+
+// spawnTemporal starts the embedded server as a process. It stops when its
+// standard input ends, however this process does: the write end, which input
+// is, has to be kept, since a finalizer would close it.
+func spawnTemporal(flags ...string) (addr string, input *os.File, server *exec.Cmd, err error) {
 	bin, err := buildTemporal()
 	if err != nil {
-		return "", err
+		return "", nil, nil, err
 	}
 	out, outWriter, err := os.Pipe()
 	if err != nil {
-		return "", err
+		return "", nil, nil, err
 	}
 	defer out.Close()
-	// The server stops when its standard input ends, however this process
-	// does. The write end is kept for good: a finalizer would close it.
-	in, inWriter, err := os.Pipe()
+	in, input, err := os.Pipe()
 	if err != nil {
-		return "", err
+		outWriter.Close()
+		return "", nil, nil, err
 	}
-	temporalInput = inWriter
-	var logs *os.File
-	if logs, err = os.CreateTemp("", "runcast-temporal-*.log"); err != nil {
-		return "", err
+	logs, err := os.CreateTemp("", "runcast-temporal-*.log")
+	if err != nil {
+		return "", nil, nil, errors.Join(err, outWriter.Close(), in.Close(), input.Close())
 	}
 	defer logs.Close()
 	defer os.Remove(logs.Name())
-	cmd := exec.Command(bin, "--temporal-addr", "127.0.0.1:0", "--until-stdin-ends")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, outWriter, logs
+	server = exec.Command(bin, append([]string{"--temporal-addr", "127.0.0.1:0", "--until-stdin-ends"}, flags...)...)
+	server.Stdin, server.Stdout, server.Stderr = in, outWriter, logs
 	// A signal to the tests' process group is not for the server: the tests
 	// may still need it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	err = cmd.Start()
+	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = server.Start()
 	in.Close()
 	outWriter.Close()
 	if err != nil {
-		return "", err
+		input.Close()
+		return "", nil, nil, err
 	}
-	if err := out.SetReadDeadline(time.Now().Add(temporalReadyFor)); err != nil {
-		return "", err
+	err = out.SetReadDeadline(time.Now().Add(temporalReadyFor))
+	line := ""
+	if err == nil {
+		line, err = bufio.NewReader(out).ReadString('\n')
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
 	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "temporal ready at ")
 	if err != nil || !ok {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		input.Close()
 		text, _ := os.ReadFile(logs.Name())
-		return "", fmt.Errorf("the server did not become ready: %w: it said %q and logged\n%s", err, line, text)
+		return "", nil, nil, fmt.Errorf("the server did not become ready: %w: it said %q and logged\n%s", err, line, text)
 	}
-	return addr, nil
-})
+	return addr, input, server, nil
+}
 
 // temporalInput is never read: it keeps the pipe open.
 //

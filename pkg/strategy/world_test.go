@@ -5,22 +5,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
@@ -35,9 +31,10 @@ const within = 90 * time.Second
 // world is one test's: a task queue of its own on the shared servers, and a
 // client for the strategy alone, whose calls are counted.
 type world struct {
-	t     *testing.T
-	arm   arm
-	queue string
+	t         *testing.T
+	arm       arm
+	namespace string
+	queue     string
 	// client is the tests' and the workers'; theirs is the strategy's.
 	client, theirs client.Client
 	calls          *callCounter
@@ -51,12 +48,18 @@ type world struct {
 
 func newWorld(t *testing.T, a arm) *world {
 	t.Helper()
-	w := &world{t: t, arm: a, queue: "queue-" + testenv.Prefix(t), calls: &callCounter{}}
-	w.client = testenv.TemporalWith(t, client.Options{Logger: quiet()})
-	w.theirs = testenv.TemporalWith(t, client.Options{
-		Logger:            quiet(),
-		ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(w.calls.intercept)}},
-	})
+	return newWorldOn(t, a, "", "default")
+}
+
+// newWorldOn makes one on the Temporal server at addr, where "" is the shared
+// one, in a namespace, which the arm has to call.
+func newWorldOn(t *testing.T, a arm, addr, namespace string) *world {
+	t.Helper()
+	w := &world{t: t, arm: a, namespace: namespace, queue: "queue-" + testenv.Prefix(t), calls: &callCounter{}}
+	o := client.Options{HostPort: addr, Namespace: namespace, Logger: quiet()}
+	w.client = testenv.TemporalWith(t, o)
+	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(w.calls.intercept)}
+	w.theirs = testenv.TemporalWith(t, o)
 	w.calls.reset() // connecting is not the strategy's
 	if a.redis {
 		store, err := redisstore.Open(t.Context(), testenv.Redis(t).URL(), redisstore.Options{Prefix: testenv.Prefix(t)})
@@ -159,7 +162,7 @@ func (w *world) watch(id string, after progress.Position) *viewer {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	v := &viewer{t: w.t, world: w, id: id, items: make(chan got, 1000), cancel: cancel}
-	seq := w.strategy.Watch(ctx, id, after)
+	seq := w.strategy.Watch(context.WithValue(ctx, caller{}, v), id, after)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -306,89 +309,10 @@ func list(events []progress.Event) string {
 	return b.String()
 }
 
-// callCounter counts the calls of a client by method.
-type callCounter struct {
-	mu    sync.Mutex
-	calls map[string]int
-	open  int
-	// fail, when not nil, is asked before each call.
-	fail func(method string) error
-	// hold has each call wait until it is given up.
-	hold bool
-}
-
-func (c *callCounter) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	c.mu.Lock()
-	if c.calls == nil {
-		c.calls = map[string]int{}
-	}
-	c.calls[path.Base(method)]++
-	c.open++
-	fail, hold := c.fail, c.hold
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.open--
-		c.mu.Unlock()
-	}()
-	if fail != nil {
-		if err := fail(path.Base(method)); err != nil {
-			return serviceerror.ToStatus(err).Err() // as it comes from a server
-		}
-	}
-	if hold {
-		<-ctx.Done()
-		return status.FromContextError(ctx.Err()).Err()
-	}
-	return invoke(ctx, method, req, reply, cc, opts...)
-}
-
-func (c *callCounter) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls = map[string]int{}
-}
-
-func (c *callCounter) failWith(f func(method string) error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.fail = f
-}
-
-func (c *callCounter) holdAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hold = true
-}
-
-func (c *callCounter) count(method string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.calls[method]
-}
-
-// methods returns the names of the methods that were called, in order.
-func (c *callCounter) methods() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var names []string
-	for m := range c.calls {
-		names = append(names, m)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // nothingOpen fails unless, soon, no call is open.
 func (w *world) nothingOpen() {
 	w.t.Helper()
 	eventually(w.t, "end of all calls", func() bool { return w.calls.opened() == 0 })
-}
-
-func (c *callCounter) opened() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open
 }
 
 // eventually waits for a condition.
