@@ -26,7 +26,8 @@ type pending struct {
 }
 
 // Notice tells a topic's viewers. As long as one of its kind is not over,
-// another one says nothing new. It never blocks.
+// another one is no news to them; who comes is told the newest detail. It never
+// blocks.
 func (h *Hub) Notice(name progress.Topic, n Notice) {
 	t := h.topic(name)
 	if t == nil {
@@ -34,7 +35,8 @@ func (h *Hub) Notice(name progress.Topic, n Notice) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if slices.ContainsFunc(t.notices, func(p pending) bool { return p.Kind == n.Kind }) {
+	if i := slices.IndexFunc(t.notices, func(p pending) bool { return p.Kind == n.Kind }); i >= 0 {
+		t.notices[i].Detail = n.Detail
 		return
 	}
 	t.told++

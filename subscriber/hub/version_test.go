@@ -262,6 +262,9 @@ func TestNotices(t *testing.T) {
 		if got := early.frames(t)[1].gap(); got != want {
 			t.Errorf("the gap is %+v, want %+v", got, want)
 		}
+		if got := at.frames(t)[0].gap().Detail; got != "still" {
+			t.Errorf("who comes later is told %q", got)
+		}
 		if got := early.frames(t)[1].Data; !strings.Contains(got, `"since":"2026-01-02T02:04:05Z"`) {
 			t.Errorf("the gap is %s", got)
 		}
