@@ -2,6 +2,7 @@ package strategy
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -9,9 +10,11 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
+	updatepb "go.temporal.io/api/update/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,8 +38,8 @@ type clockwork struct {
 	describes  []time.Duration
 	queries    int
 	// refusals are when a signal or an update was refused: all of them are,
-	// but subscriptions where subscribed takes them. refusal says how; nil: the
-	// server has too much to do.
+	// but subscriptions where subscribed takes them, and updates where refusal,
+	// which says how, says nil. A nil refusal: the server has too much to do.
 	refusals   []time.Duration
 	refusal    func(since time.Duration) error
 	subscribed func(handlers.Subscription)
@@ -45,6 +48,9 @@ type clockwork struct {
 	// refusing fails queries while it says so; queried is when they came.
 	refusing func(since time.Duration) bool
 	queried  []time.Duration
+	// taken are when an update was taken, awaited is what the newest waits for.
+	taken   []time.Duration
+	awaited handlers.Wait
 }
 
 func (c *clockwork) WorkflowService() workflowservice.WorkflowServiceClient { return c }
@@ -86,10 +92,15 @@ func (c *clockwork) QueryWorkflow(ctx context.Context, r *workflowservice.QueryW
 		<-ctx.Done()
 		return nil, serviceerror.NewDeadlineExceeded("context deadline exceeded")
 	}
-	p, err := converter.GetDefaultDataConverter().ToPayloads(handlers.State{
+	p, err := c.state(since)
+	return &workflowservice.QueryWorkflowResponse{QueryResult: p}, err
+}
+
+// state is what the run answers after the given time.
+func (c *clockwork) state(since time.Duration) (*commonpb.Payloads, error) {
+	return converter.GetDefaultDataConverter().ToPayloads(handlers.State{
 		Started: c.begun.UnixMilli(), Version: c.version(since), RunID: "run", Chain: "run", Type: "Bake",
 	})
-	return &workflowservice.QueryWorkflowResponse{QueryResult: p}, err
 }
 
 var errLimited = serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_RPS_LIMIT, "slow down")
@@ -111,16 +122,55 @@ func (c *clockwork) SignalWorkflowExecution(_ context.Context, r *workflowservic
 }
 
 func (c *clockwork) refuse() error {
-	since := time.Since(c.begun)
-	c.refusals = append(c.refusals, since)
+	since, err := time.Since(c.begun), error(errLimited)
 	if c.refusal != nil {
-		return c.refusal(since)
+		err = c.refusal(since)
 	}
-	return errLimited
+	if err != nil {
+		c.refusals = append(c.refusals, since)
+	}
+	return err
 }
 
-func (c *clockwork) UpdateWorkflowExecution(context.Context, *workflowservice.UpdateWorkflowExecutionRequest, ...grpc.CallOption) (*workflowservice.UpdateWorkflowExecutionResponse, error) {
-	return nil, c.refuse()
+func (c *clockwork) UpdateWorkflowExecution(ctx context.Context, r *workflowservice.UpdateWorkflowExecutionRequest, _ ...grpc.CallOption) (*workflowservice.UpdateWorkflowExecutionResponse, error) {
+	err := c.refuse()
+	if failed := (*temporal.ApplicationError)(nil); errors.As(err, &failed) { // by the run itself
+		return &workflowservice.UpdateWorkflowExecutionResponse{Outcome: &updatepb.Outcome{Value: &updatepb.Outcome_Failure{
+			Failure: temporal.GetDefaultFailureConverter().ErrorToFailure(failed),
+		}}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var w handlers.Wait
+	if err := converter.GetDefaultDataConverter().FromPayloads(r.GetRequest().GetInput().GetArgs(), &w); err != nil {
+		return nil, err
+	}
+	if w != c.awaited { // or it is the same one, asked for again
+		c.taken, c.awaited = append(c.taken, time.Since(c.begun)), w
+	}
+	const accepted = enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED
+	if r.GetWaitPolicy().GetLifecycleStage() <= accepted && c.version(time.Since(c.begun)) <= c.awaited.Version {
+		return &workflowservice.UpdateWorkflowExecutionResponse{Stage: accepted}, nil
+	}
+	outcome, err := c.outcome(ctx)
+	return &workflowservice.UpdateWorkflowExecutionResponse{Outcome: outcome}, err
+}
+
+func (c *clockwork) PollWorkflowExecutionUpdate(ctx context.Context, _ *workflowservice.PollWorkflowExecutionUpdateRequest, _ ...grpc.CallOption) (*workflowservice.PollWorkflowExecutionUpdateResponse, error) {
+	outcome, err := c.outcome(ctx)
+	return &workflowservice.PollWorkflowExecutionUpdateResponse{Outcome: outcome}, err
+}
+
+// outcome waits for the change that the newest update waits for.
+func (c *clockwork) outcome(ctx context.Context) (*updatepb.Outcome, error) {
+	for c.version(time.Since(c.begun)) <= c.awaited.Version {
+		if !sleep(ctx, 10*time.Millisecond) {
+			return nil, serviceerror.NewDeadlineExceeded("context deadline exceeded")
+		}
+	}
+	p, err := c.state(time.Since(c.begun))
+	return &updatepb.Outcome{Value: &updatepb.Outcome_Success{Success: p}}, err
 }
 
 // take takes a sequence for a time and returns what came when.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -19,9 +20,16 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
-// UpdateProbeEvery is how long [LongPolling] waits for a change before it
-// asks whether a worker still answers.
-const UpdateProbeEvery = 15 * time.Second
+const (
+	// UpdateProbeEvery is how long [LongPolling] waits for a change before it
+	// asks whether a worker still answers.
+	UpdateProbeEvery = 15 * time.Second
+	// UpdateTryAgain is how long it polls at least, where a run refuses an
+	// update for the moment, before it tries the next one, less up to a fifth.
+	// Each refusal doubles that, up to UpdateTryAgainMax.
+	UpdateTryAgain    = 5 * time.Second
+	UpdateTryAgainMax = time.Minute
+)
 
 // UpdateOptions configures [NewUpdate]. The zero value of each field is its
 // default.
@@ -35,18 +43,24 @@ type UpdateOptions struct {
 	// that long a worker that went away goes unnoticed. Default:
 	// [UpdateProbeEvery].
 	ProbeEvery time.Duration
-	// Degraded is how it goes on where a run takes no more updates.
+	// TryAgain is after how long an update is tried again where the run refuses
+	// them for the moment; it doubles up to [UpdateTryAgainMax], unless it is
+	// longer. Default: [UpdateTryAgain].
+	TryAgain time.Duration
+	// Degraded is how it goes on while a run takes no update.
 	Degraded AdaptiveOptions
 }
 
 // LongPolling waits for the next change by a Temporal Update. A change that
 // nobody waits for costs nothing; one that anybody waits for costs one update,
 // which is two events of the history. Where the run refuses more, it goes on
-// as [AdaptivePolling] does until the next run, with a [Notice].
+// as [AdaptivePolling] does, with a [Notice]: until the next run where this one
+// has taken all that it may, else until it takes updates again.
 type LongPolling struct {
 	calls    *calls
 	perWatch bool
 	probe    time.Duration
+	tryAgain time.Duration
 	degraded adapting
 }
 
@@ -57,7 +71,10 @@ func NewUpdate(t Temporal, o UpdateOptions) *LongPolling {
 	if o.ProbeEvery <= 0 {
 		o.ProbeEvery = UpdateProbeEvery
 	}
-	return &LongPolling{newCalls(t, o.CallOptions), o.PerWatch, o.ProbeEvery, newAdapting(o.Degraded)}
+	if o.TryAgain <= 0 {
+		o.TryAgain = UpdateTryAgain
+	}
+	return &LongPolling{newCalls(t, o.CallOptions), o.PerWatch, o.ProbeEvery, o.TryAgain, newAdapting(o.Degraded)}
 }
 
 // Watch implements [Strategy].
@@ -84,6 +101,8 @@ type longPoll struct {
 	// accepted is the ID of the update that a worker has taken.
 	accepted string
 	settle   adapting
+	// tryAgain is how long to poll before the next try, while it has degraded.
+	tryAgain time.Duration
 }
 
 // follow looks at the workflow, which a closed run, another run and a worker
@@ -107,9 +126,9 @@ func (p *longPoll) follow() {
 
 // changes yields the changes of the run until it has to be looked at again.
 func (p *longPoll) changes() bool {
-	for p.last.Returned == "" {
+	for of := p.run.id; p.run.id == of && p.last.Returned == ""; {
 		s, err := p.next()
-		if p.accepted != "" && !p.ended(&p.refused, "the workflow takes updates again") {
+		if p.accepted != "" && !p.taken(errors.Is(err, errLook)) {
 			return false
 		}
 		var refused *refusal
@@ -120,7 +139,16 @@ func (p *longPoll) changes() bool {
 			return p.wait(p.settle.next(false))
 		case errors.As(err, &refused):
 			// It was answered, and no other call tells that.
-			return p.ended(&p.refused, "the workflow answers again") && p.degrade(refused)
+			if !p.ended(&p.refused, "the workflow answers again") || !p.degrade(refused) {
+				return false
+			}
+			continue
+		case err != nil && p.lesser != nil && p.ctx.Err() == nil && !isFinal(err):
+			// It was only tried. What is amiss, the polling finds and tells.
+			if !p.degrade(&refusal{text: err.Error()}) {
+				return false
+			}
+			continue
 		case isTimeout(err):
 			return p.trouble(err) && p.wait(0)
 		case err != nil:
@@ -140,11 +168,44 @@ func (p *longPoll) changes() bool {
 	return true
 }
 
-// degrade polls for as long as the run lasts.
+// taken notes that the run has taken an update. One that was answered at once
+// has waited for nothing, so it does not say that the next may wait.
+func (p *longPoll) taken(waits bool) bool {
+	const why = "the workflow takes updates again"
+	if p.lesser == nil || !waits {
+		return p.ended(&p.refused, why)
+	}
+	p.lesser = nil
+	return p.told || p.live(why) // the end of what is told says so as well
+}
+
+// degrade polls until there is another run or, unless this one takes no more
+// updates at all, until it is time to try one. The caller is told once.
 func (p *longPoll) degrade(why *refusal) bool {
-	n := &Notice{Kind: Degraded, Since: time.Now(), Reason: "adaptive polling until the next run, since this one takes no more updates", Cause: why}
+	reason := "adaptive polling until the run takes updates again, since it takes no more at the moment"
+	if why.lasts {
+		reason = "adaptive polling until the next run, since this one takes no more updates"
+	}
+	if p.lesser == nil {
+		p.tryAgain = p.l.tryAgain
+	}
+	if p.lesser == nil || p.lesser.Reason != reason {
+		p.lesser = &Notice{Kind: Degraded, Since: time.Now(), Reason: reason, Cause: why}
+		if !p.yield(progress.Event{}, p.lesser) {
+			return false
+		}
+	}
+	again := time.Now().Add(jittered(p.tryAgain))
+	p.tryAgain = max(p.tryAgain, min(2*p.tryAgain, UpdateTryAgainMax))
 	pace, of := p.l.degraded, p.run.id
-	return p.pollInstead(&pace, n, func() bool { return p.run.id != of })
+	return p.poll(&pace, func() bool {
+		if p.run.id != of {
+			return true
+		}
+		// By a state that is new: an older one would be answered at once, and
+		// would be taken from the budget.
+		return !why.lasts && !time.Now().Before(again) && p.failing.IsZero() && p.last.RunID == of && p.last.Returned == ""
+	})
 }
 
 // errLook says that it is time to look at the run, errGone that the update is
@@ -154,8 +215,12 @@ var (
 	errGone = errors.New("the update is gone")
 )
 
-// refusal says that the run takes no update now.
-type refusal struct{ text string }
+// refusal says that the run takes no update now; where it lasts, no other one
+// either.
+type refusal struct {
+	text  string
+	lasts bool
+}
 
 func (r *refusal) Error() string { return r.text }
 
@@ -177,9 +242,13 @@ func (p *longPoll) next() (handlers.State, error) {
 	until := time.Now().Add(p.l.probe)
 	var outcome *updatepb.Outcome
 	if p.accepted != ref.UpdateId {
-		if outcome, err = p.l.ask(p.ctx, ref, &updatepb.Input{Name: handlers.Update, Args: args}); err == nil {
+		stage := enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
+		if p.lesser != nil {
+			stage = enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED // that is what is tried
+		}
+		if outcome, err = p.l.ask(p.ctx, ref, &updatepb.Input{Name: handlers.Update, Args: args}, stage); err == nil {
 			p.accepted = ref.UpdateId
-			if !p.refused.failing.IsZero() || !p.failing.IsZero() {
+			if p.lesser != nil || !p.refused.failing.IsZero() || !p.failing.IsZero() {
 				until = time.Now() // that it is accepted is news
 			}
 		}
@@ -203,9 +272,8 @@ func (p *longPoll) next() (handlers.State, error) {
 }
 
 // ask begins to wait, or joins those who wait. The outcome is nil where it is
-// only known that the update was accepted.
-func (l *LongPolling) ask(ctx context.Context, ref *updatepb.UpdateRef, input *updatepb.Input) (*updatepb.Outcome, error) {
-	stage := enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
+// only known that the update was accepted, for which it waits at least.
+func (l *LongPolling) ask(ctx context.Context, ref *updatepb.UpdateRef, input *updatepb.Input, stage enumspb.UpdateWorkflowExecutionLifecycleStage) (*updatepb.Outcome, error) {
 	for {
 		resp, err := l.update(ctx, ref, input, stage)
 		switch {
@@ -262,9 +330,13 @@ func waiting(err error) error {
 		return nil
 	case errors.As(err, &gone):
 		return errGone
-	case errors.As(err, &limited) && limited.Cause == enumspb.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT,
-		errors.As(err, &forbidden):
-		return &refusal{err.Error()}
+	case errors.As(err, &limited) && limited.Cause == enumspb.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT:
+		return &refusal{text: err.Error()}
+	case errors.As(err, &forbidden):
+		// Either the run has taken as many as the server lets it, or it is
+		// paused. Only words tell these apart; where they should change, a try
+		// a minute is all that it costs.
+		return &refusal{text: err.Error(), lasts: strings.Contains(err.Error(), "total")}
 	}
 	return fmt.Errorf("wait for the next change: %w", err)
 }
@@ -281,7 +353,7 @@ func refused(workflowType, failure, text string) error {
 	case failure == failedByClosing || failure == handlers.RefusedReset:
 		return errGone
 	case failure == handlers.RefusedWaiting || failure == handlers.RefusedTotal:
-		return &refusal{text}
+		return &refusal{text: text, lasts: failure == handlers.RefusedTotal}
 	case failure == handlers.RefusedInput:
 		return fmt.Errorf("%w: %s", progress.ErrInvalid, text)
 	case failure == failedByWorker || names(text, handlers.Update):

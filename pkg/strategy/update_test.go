@@ -89,37 +89,121 @@ func TestOneUpdateForAll(t *testing.T) {
 	}
 }
 
-// More than a run lets wait at a time go on by polling, and say so; the run's
-// own updates have their room.
+// own has the run take an update of its own, and waits until it has.
+func (w *world) own(id string, hold bool, until client.WorkflowUpdateStage) client.WorkflowUpdateHandle {
+	w.t.Helper()
+	u, err := w.client.UpdateWorkflow(w.t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: "own", Args: []any{hold}, WaitForStage: until,
+	})
+	if err != nil {
+		w.t.Fatalf("the run's own update was refused: %v", err)
+	}
+	return u
+}
+
+// More than a run lets wait at a time go on by polling, and say so, and no
+// others; the run's own updates have their room.
 func TestTooManyWaiting(t *testing.T) {
 	t.Parallel()
-	for name, max := range map[string]int{"the run's limit": 0, "the server's limit": 100} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		max  int
+		// places is how many wait.
+		places int
+	}{{"the run's limit", 0, handlers.DefaultMaxWaiting}, {"the server's limit", 100, 10}} {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, updateArm(strategy.UpdateOptions{PerWatch: true}))
+			const watches, changes = 15, 3
+			// Whoever has degraded stays so: a try would take another's place.
+			w := newWorld(t, updateArm(strategy.UpdateOptions{PerWatch: true, TryAgain: time.Hour}))
 			w.worker()
-			id := w.start("Limited", handlers.Options{MaxWaiting: max})
+			id := w.start("Limited", handlers.Options{MaxWaiting: tt.max})
 			var viewers []*viewer
-			for range 15 {
+			for range watches {
 				viewers = append(viewers, w.watch(id, progress.Position{}))
 			}
-			for n := range int64(3) {
+			eventually(t, "room for as many as may wait", func() bool {
+				accepted, _ := w.updates(id)
+				return accepted == tt.places && w.calls.count("UpdateWorkflowExecution") >= watches
+			})
+			if tt.max == 0 {
+				if err := w.own(id, false, client.WorkflowUpdateStageCompleted).Get(t.Context(), nil); err != nil {
+					t.Errorf("the run's own update has failed: %v", err)
+				}
+				if accepted, completed := w.updates(id); accepted != tt.places+1 || completed != 1 {
+					t.Errorf("meanwhile %d updates were accepted and %d completed", accepted, completed)
+				}
+			}
+			for n := range int64(changes) {
 				w.signal(id, "do", command{Count: n + 1})
 				for _, v := range viewers {
 					v.until("the count", counted(n+1))
 				}
 			}
 			w.signal(id, "do", command{Return: "complete"})
-			n := 0
+			polled := 0
 			for _, v := range viewers {
 				v.closed()
-				n += degraded(v)
+				if degraded(v) > 0 {
+					polled++
+				}
 			}
-			if n < 15-10 || n > 15 {
-				t.Errorf("%d of 15 have degraded", n)
+			if polled != watches-tt.places {
+				t.Errorf("%d of %d have degraded, though %d may wait", polled, watches, tt.places)
 			}
 		})
 	}
+}
+
+// A run that takes no update for a moment is polled for as long, and followed
+// by updates behind it.
+func TestRefusedForAMoment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, updateArm(strategy.UpdateOptions{TryAgain: time.Second}))
+	w.worker()
+	v := w.follow("Limited", handlers.Options{})
+	events := v.counts(1)
+	own := w.own(v.id, true, client.WorkflowUpdateStageAccepted)
+	w.signal(v.id, "do", command{Count: 2, Settle: true})
+	lesser, more := v.notice(strategy.Degraded)
+	events = append(events, more...)
+	if strings.Contains(lesser.Reason, "until the next run") || !strings.Contains(lesser.Error(), "waits for its own updates") {
+		t.Errorf("the notice is %v", lesser)
+	}
+	tried := w.calls.count("UpdateWorkflowExecution")
+	eventually(t, "second try", func() bool { return w.calls.count("UpdateWorkflowExecution") >= tried+2 })
+	w.signal(v.id, "release", nil)
+	if err := own.Get(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	// On a busy machine it may be stale for a while as well, which ends so, too.
+	for live := false; !live; {
+		n, more := v.notice(strategy.Live)
+		events = append(events, more...)
+		live = strings.Contains(n.Reason, "takes updates again")
+	}
+	if n := slices.ContainsFunc(v.notices, func(n *strategy.Notice) bool { return n.Kind == strategy.Degraded && n != lesser }); n {
+		t.Errorf("it was told again: %v", v.notices)
+	}
+	v.notices = nil
+	before, _ := w.updates(v.id)
+	if last := events[len(events)-1]; !counted(2)(last) {
+		events = append(events, v.until("the count", counted(2))...)
+	}
+	const changes = 10
+	for n := range int64(changes) {
+		events = append(events, v.counts(n+3)...)
+	}
+	// A look that comes by then may see a change first.
+	if after, _ := w.updates(v.id); after-before < changes/2 || degraded(v) > 0 {
+		t.Errorf("%d changes came by %d updates; the notices are %v", changes, after-before, v.notices)
+	}
+	events = append(events, v.returns("complete")...)
+	rising(t, events)
+	if end := events[len(events)-1]; end.Status != progress.StatusCompleted || end.Error != "" {
+		t.Errorf("the end is %+v", end)
+	}
+	w.nothingOpen()
 }
 
 // A run that has taken all the updates that it may is polled; the next run
@@ -207,7 +291,7 @@ func TestServersBudget(t *testing.T) {
 	senders.Wait()
 	v := w.watch(id, progress.Position{})
 	n, _ := v.notice(strategy.Degraded)
-	if !strings.Contains(n.Error(), "2000") {
+	if !strings.Contains(n.Error(), "2000") || !strings.Contains(n.Reason, "until the next run") {
 		t.Errorf("the notice is %v", n)
 	}
 	events := v.counts(1)

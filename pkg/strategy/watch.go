@@ -31,7 +31,8 @@ type watch struct {
 	// good is when a worker answered last.
 	good time.Time
 	outage
-	// lesser is the notice that another strategy goes on, while it does.
+	// lesser is the notice that another strategy goes on, while it does for
+	// this run.
 	lesser *Notice
 	// refused is the outage of the one call by which changes come: it may be
 	// refused while the others are answered.
@@ -112,6 +113,9 @@ func (w *watch) look() (changed, more bool) {
 	}
 	before := w.run.id
 	w.run = r
+	if before != r.id {
+		w.lesser = nil // that was the run before
+	}
 	s, err := w.calls.query(w.ctx, w.id, &r)
 	if err != nil {
 		return before != r.id, w.trouble(err)

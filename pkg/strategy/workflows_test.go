@@ -25,6 +25,7 @@ var testWorkflows = map[string]any{
 type command struct {
 	Count  int64
 	Return string // "complete", "fail", "continue" or "advised"; empty: go on
+	Settle bool   // wait for the run's own updates first
 }
 
 // commanded does what it is told.
@@ -66,9 +67,19 @@ func canceled(ctx workflow.Context) error {
 }
 
 // limited does what it is told, with the plugin's handlers replaced by others
-// with bounds of their own.
+// with bounds of their own. It has an update of its own, "own", which ends at
+// once, or with true by the signal "release".
 func limited(ctx workflow.Context, o handlers.Options) error {
 	h, err := handlers.Install(handlers.NewContext(ctx, nil), o)
+	if err != nil {
+		return err
+	}
+	err = workflow.SetUpdateHandler(ctx, "own", func(ctx workflow.Context, hold bool) error {
+		if hold {
+			workflow.GetSignalChannel(ctx, "release").Receive(ctx, nil)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -76,6 +87,11 @@ func limited(ctx workflow.Context, o handlers.Options) error {
 	for {
 		var do command
 		c.Receive(ctx, &do)
+		if do.Settle {
+			if err := handlers.AwaitAllFinished(handlers.NewContext(ctx, h)); err != nil {
+				return err
+			}
+		}
 		var end error
 		switch do.Return {
 		case "complete":
