@@ -14,10 +14,11 @@ import (
 	"github.com/runcast/runcast/pkg/strategy"
 )
 
-// smallLimits are those of a server that soon has too much to do: a namespace
-// may make four calls a second, for all in it, and no more at once. What is there for the worker's
-// polls waits in the server, not in the SDK, which would let ten seconds pass.
-// The server's own workers in each namespace would take of it as well.
+// smallLimits are those of a server that soon has too much to do: all in a
+// namespace may make four calls a second together, and no more at once. A
+// worker's polls wait in the server for that, not in the SDK, which would let
+// ten seconds pass. The server's own workers in each namespace would take of it
+// as well.
 var smallLimits = []string{
 	"--dynamic-config-value=frontend.namespaceRPS=4",
 	"--dynamic-config-value=frontend.namespaceBurstRatio=1",
@@ -58,17 +59,12 @@ func TestServerOfSmallLimits(t *testing.T) {
 	for _, tt := range hurried {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			free := followed(newWorld(t, tt.arm), tt.viewers, func() bool { return true })
 			w := newWorldOn(t, tt.arm, addr, newNamespace(t, addr, tt.name))
-			begun := time.Now()
-			limited := followed(w, tt.viewers, func() bool { n, _ := w.calls.refusals(); return n > 0 })
+			followed(w, tt.viewers, func() bool { n, _ := w.calls.refusals(); return n > 0 })
 			refused, soonest := w.calls.refusals()
-			t.Logf("%.1f calls a second; %.1f where %d were refused, for %v, and asked again after %v", free, limited, refused, time.Since(begun), soonest)
+			t.Logf("%d of %d calls were refused, and made again after %v at least", refused, w.calls.total(), soonest)
 			if refused == 0 {
 				t.Error("no call was refused")
-			}
-			if limited >= free {
-				t.Errorf("a server of small limits is asked %.1f times a second, another one %.1f times", limited, free)
 			}
 			// The least pause is 0.2 s, or a fifth less; 0: it has asked otherwise.
 			if soonest != 0 && soonest < 160*time.Millisecond {
@@ -79,12 +75,10 @@ func TestServerOfSmallLimits(t *testing.T) {
 }
 
 // followed has so many follow a run of a few changes to its end, each for
-// itself, and of some more until it is enough. It returns how many calls were
-// made a second.
-func followed(w *world, viewers int, enough func() bool) (rate float64) {
+// itself, and of some more until it is enough.
+func followed(w *world, viewers int, enough func() bool) {
 	w.t.Helper()
 	w.worker()
-	begun := time.Now()
 	id := w.start("Commanded")
 	all := make([]*viewer, viewers)
 	for i := range all {
@@ -101,7 +95,6 @@ func followed(w *world, viewers int, enough func() bool) (rate float64) {
 	for i, v := range all {
 		events[i] = append(events[i], v.closed()...)
 	}
-	rate = float64(w.calls.total()) / time.Since(begun).Seconds()
 	for _, events := range events {
 		rising(w.t, events)
 		ends := slices.DeleteFunc(slices.Clone(events), func(e progress.Event) bool { return e.Type != progress.TypeClosed })
@@ -109,7 +102,6 @@ func followed(w *world, viewers int, enough func() bool) (rate float64) {
 			w.t.Errorf("the ends are %s", list(ends))
 		}
 	}
-	return rate
 }
 
 // newNamespace makes one, which has limits of its own.
