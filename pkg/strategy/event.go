@@ -7,12 +7,11 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
-// stateEvent is how a state is followed: the whole of it, at its version's
-// position. It is a progress event, so it replaces what came before; Step and
+// stateEvent is how a state is followed: the whole of it, at its position. It is a progress event, so it replaces what came before; Step and
 // Status are of the step that changed last.
-func stateEvent(id string, s *handlers.State) progress.Event {
+func stateEvent(id string, at progress.Position, s *handlers.State) progress.Event {
 	return progress.Event{
-		Epoch: s.Started, Seq: s.Version,
+		Epoch: at.Epoch, Seq: at.Seq,
 		WorkflowID: id, RunID: s.RunID, Chain: s.Chain, WorkflowType: s.Type,
 		Type: progress.TypeProgress, Time: s.Time,
 		Percent: s.Percent, Current: s.Current, Total: s.Total,

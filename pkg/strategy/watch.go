@@ -130,7 +130,8 @@ func (w *watch) state(s handlers.State) (newer, more bool) {
 	if !w.recovered() {
 		return false, false
 	}
-	known := s.Started == w.at.Epoch && s.Version <= w.at.Seq
+	at := w.place(&s)
+	known := at.Epoch == w.at.Epoch && s.Version <= w.at.Seq
 	if w.last.Version == 0 && s.Version < w.at.Seq {
 		known = false // the caller's position is of no state that there was
 	}
@@ -138,8 +139,20 @@ func (w *watch) state(s handlers.State) (newer, more bool) {
 	if known {
 		return false, true
 	}
-	w.at = s.Position()
-	return true, w.yield(stateEvent(w.id, &s), nil)
+	w.at = at
+	return true, w.yield(stateEvent(w.id, at, &s), nil)
+}
+
+// place returns the position of a state of the run. A run that a reset made
+// repeats the time of the first task of another one, and may so say that it
+// began before the runs that it has taken the place of. Temporal knows better:
+// there it began when it was made. All other runs begin before their first task.
+func (w *watch) place(s *handlers.State) progress.Position {
+	at := s.Position()
+	if w.run.id == s.RunID {
+		at.Epoch = max(at.Epoch, w.run.started.UnixMilli())
+	}
+	return at
 }
 
 // close yields the end of the chain whose last run is r, and before it the
@@ -168,7 +181,8 @@ func (w *watch) close(r run) bool {
 	at := progress.Position{Epoch: w.at.Epoch, Seq: w.at.Seq + 1}
 	switch {
 	case w.last.RunID == r.id:
-		at = progress.Position{Epoch: w.last.Started, Seq: w.last.Version + 1}
+		at = w.place(&w.last)
+		at.Seq++
 	case w.at.Epoch == 0 || w.last.Version > 0:
 		// Nothing of this run is known.
 		at = progress.Position{Epoch: max(r.started.UnixMilli(), 1), Seq: 1}
@@ -213,7 +227,7 @@ func (w *watch) lastly(call func() error) error {
 
 // lastState takes the state of a run that has closed.
 func (w *watch) lastState(s handlers.State) bool {
-	if s.Started == w.at.Epoch && s.Version+1 == w.at.Seq {
+	if at := w.place(&s); at.Epoch == w.at.Epoch && at.Seq+1 == w.at.Seq {
 		w.last = s // the caller has the end
 		return true
 	}
