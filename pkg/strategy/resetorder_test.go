@@ -84,3 +84,20 @@ func TestResetOfAnEarlierRun(t *testing.T) {
 		}
 	})
 }
+
+// The run that a reset makes tells the subscribers that it has from the one
+// before, long before they look by themselves.
+func TestResetIsTold(t *testing.T) {
+	t.Parallel()
+	eachArm(t, subscribes, func(t *testing.T, a arm) {
+		o := subscribing
+		o.CheckEvery = time.Hour
+		w := newWorld(t, subscribeArm(a.name, o))
+		w.worker()
+		v := w.follow("Commanded")
+		events := continued(v)
+		w.reset(v.id, events[0].RunID)
+		v.counts(8)
+		v.returns("complete")
+	})
+}

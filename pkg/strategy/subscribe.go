@@ -96,8 +96,8 @@ type subscribed struct {
 	o   *Subscribing
 	box *mailbox
 	// to is the run that is subscribed to, empty: none. renewed is when, lasts
-	// until when.
-	to             string
+	// until when. before is the run that was subscribed to before that.
+	to, before     string
 	renewed, lasts time.Time
 	// asked says that the workflow takes subscriptions.
 	asked bool
@@ -220,6 +220,7 @@ func (f *subscribed) subscribe() bool {
 	}
 	if f.to != f.run.id {
 		f.heard, f.over, f.settle, f.quiet = false, false, settlePace, time.Now()
+		f.before = f.to
 	}
 	f.to, f.renewed, f.lasts, f.lost = f.run.id, time.Now(), sub.Until, false
 	return true
@@ -294,8 +295,9 @@ func (f *subscribed) messages() bool {
 			continue
 		}
 		if post.Data.RunID != f.to {
-			if post != f.ahead && post.Data.Started > f.last.Started {
-				// Of the run that this one continues as, which the look finds.
+			if post != f.ahead && post.Data.RunID != f.before {
+				// Of the run that this one continues as, or that a reset has
+				// made of it, which the look finds.
 				f.ahead = post
 				f.box.putBack(post)
 				return true
