@@ -165,7 +165,10 @@ var errNoAnswer = errors.New("no worker has answered")
 
 // publicly says of an error what everybody may know.
 func publicly(err error) string {
+	var unready *serviceerror.WorkflowNotReady
 	switch {
+	case errors.As(err, &unready):
+		return "the workflow cannot be asked yet: it waits for its start, or its tasks fail"
 	case errors.Is(err, errNoAnswer):
 		return errNoAnswer.Error()
 	case isBusy(err):

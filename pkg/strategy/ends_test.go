@@ -1,6 +1,7 @@
 package strategy_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -188,5 +189,24 @@ func TestWorkerComesLate(t *testing.T) {
 		events = v.counts(1)
 		events = append(events, v.returns("complete")...)
 		rising(t, events)
+	})
+}
+
+// A run that has yet to begin, since its start is delayed, or it is tried again
+// or repeated later, is said to wait: nothing is wrong with Temporal.
+func TestRunThatHasNotBegun(t *testing.T) {
+	t.Parallel()
+	eachThat(t, asksTemporal, func(t *testing.T, w *world) {
+		w.worker()
+		id := "wf-" + testenv.Prefix(t)
+		o := client.StartWorkflowOptions{ID: id, TaskQueue: w.queue, StartDelay: 6 * time.Second}
+		if _, err := w.client.ExecuteWorkflow(t.Context(), o, "Commanded"); err != nil {
+			t.Fatal(err)
+		}
+		v := w.watch(id, progress.Position{})
+		if n, _ := v.notice(strategy.Stale); !strings.Contains(n.Reason, "waits for its start") {
+			t.Errorf("the notice is %v", n)
+		}
+		v.counts(1)
 	})
 }
