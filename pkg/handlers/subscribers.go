@@ -59,9 +59,13 @@ func (h *Handlers) dropUnsubscribed(ctx workflow.Context) {
 	}
 }
 
-// CarriedHeader is under which the header of a run that continues another has
-// the subscribers of that one.
-const CarriedHeader = "runcast-subscribers"
+// The header of a run that continues another has the subscribers of that one
+// under CarriedHeader, and its run ID under CarrierHeader: a run that tries one
+// again, or repeats it, begins with the same header, and has them no more.
+const (
+	CarriedHeader = "runcast-subscribers"
+	CarrierHeader = "runcast-subscribers-of"
+)
 
 // Carry returns the subscribers for the run that goes on as new from here; nil
 // if there are none.

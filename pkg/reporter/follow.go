@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -29,7 +30,12 @@ func (w *workflowRun) install(ctx workflow.Context) (workflow.Context, error) {
 	}
 	o := handlers.Options{Tags: memoTags(info.Memo, w.r.opt.converter), DataConverter: w.r.opt.converter}
 	if fields := interceptor.WorkflowHeader(ctx); fields != nil && info.ContinuedExecutionRunID != "" {
-		o.Carried = fields[handlers.CarriedHeader]
+		var of string
+		// One that names no run is of a worker that did not say so.
+		if p := fields[handlers.CarrierHeader]; p == nil ||
+			converter.GetDefaultDataConverter().FromPayload(p, &of) == nil && of == info.ContinuedExecutionRunID {
+			o.Carried = fields[handlers.CarriedHeader]
+		}
 	}
 	h, err := handlers.Install(ctx, o)
 	if err != nil {
@@ -45,8 +51,10 @@ func (w *workflowRun) carry(ctx workflow.Context) {
 		return
 	}
 	if fields := interceptor.WorkflowHeader(ctx); fields != nil {
-		if p := w.handlers.Carry(ctx); p != nil {
-			fields[handlers.CarriedHeader] = p
+		p := w.handlers.Carry(ctx)
+		of, err := converter.GetDefaultDataConverter().ToPayload(workflow.GetInfo(ctx).WorkflowExecution.RunID)
+		if p != nil && err == nil {
+			fields[handlers.CarriedHeader], fields[handlers.CarrierHeader] = p, of
 		}
 	}
 }
