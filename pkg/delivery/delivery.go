@@ -100,21 +100,25 @@ func (d *Deliverer) Stats() map[string]Stats {
 // errNoSecret is why nothing can be sent.
 var errNoSecret = &webhook.Error{Reason: "the worker has no secret to sign webhooks with; set RUNCAST_PUSH_SECRETS on workers and API", Final: true}
 
-// Notify says that there is a newer version. It is a local activity: it asks
-// nothing of Redis, and is over soon.
+// Notify says that there is a newer version, or to who is pushed to, what is
+// the last. It is a local activity: it asks nothing of Redis, and is over soon.
 func (d *Deliverer) Notify(ctx context.Context, in handlers.Delivery) error {
-	s := &in.State
-	in.State = handlers.State{
-		Started: s.Started, Version: s.Version, Time: s.Time, RunID: s.RunID, Chain: s.Chain, Type: s.Type, Returned: s.Returned,
+	count := d.count[in.Subscription.Strategy()]
+	kind, taken := handlers.ProgressPost, &count.pushed
+	if !in.Subscription.Push {
+		kind, taken = handlers.ChangedPost, &count.notified
+		s := &in.State
+		in.State = handlers.State{
+			Started: s.Started, Version: s.Version, Time: s.Time, RunID: s.RunID, Chain: s.Chain, Type: s.Type, Returned: s.Returned,
+		}
 	}
-	body, err := post(ctx, handlers.ChangedPost, &in)
+	body, err := post(ctx, kind, &in)
 	if err != nil {
 		return err
 	}
-	count := d.count[in.Subscription.Strategy()]
 	refused := d.send(ctx, count, webhook.Message{ID: in.MessageID(), URL: in.Subscription.URL, Body: body})
 	if refused == nil {
-		count.notified.Add(1)
+		taken.Add(1)
 		return nil
 	}
 	count.dropped.Add(1)

@@ -96,6 +96,10 @@ type recipient struct {
 	cancel workflow.CancelFunc
 }
 
+// watches reports whether an older state is of no use to the subscriber, and
+// is not kept for it.
+func (r *recipient) watches() bool { return r.Transient || !r.Push }
+
 // keep has the URLs of the memo pushed to. One that cannot be read is none:
 // the run goes on.
 func (d *deliveries) keep(ctx workflow.Context) {
@@ -220,7 +224,7 @@ func (d *deliveries) deliver(ctx workflow.Context, r *recipient) {
 		r.sent = 0
 	case errors.As(err, &refused) && refused.Type() == Gone:
 		r.gone = true
-	case r.Transient || !r.Push:
+	case r.watches():
 		r.failed++
 		r.gone = r.failed >= maxFailures
 		if !r.gone {
@@ -230,9 +234,17 @@ func (d *deliveries) deliver(ctx workflow.Context, r *recipient) {
 	}
 }
 
-// finish tells everybody the last state, once what is under way is over.
+// finish tells everybody the last state, once what is under way is over. Who
+// only watches is told within the task in which the run returns: a signal that
+// comes meanwhile makes Temporal refuse the end, and finds the function as it
+// was, as it would with nobody there. In a later task nobody would take it.
 func (d *deliveries) finish(ctx workflow.Context) {
 	d.closing = true
+	for _, r := range d.to {
+		if r.cancel != nil && r.watches() {
+			r.cancel() // what comes now is newer
+		}
+	}
 	idle := func() bool {
 		for _, r := range d.to {
 			if r.cancel != nil {
@@ -260,7 +272,7 @@ func (d *deliveries) finish(ctx workflow.Context) {
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { open-- }()
 			in := Delivery{Subscription: r.Subscription, State: d.h.state}
-			if r.Push {
+			if !r.watches() {
 				_ = push(ctx, in, final) // what becomes of it is the activity's to count
 			} else {
 				_ = notify(ctx, in)
@@ -270,7 +282,7 @@ func (d *deliveries) finish(ctx workflow.Context) {
 	_ = workflow.Await(ctx, func() bool { return open == 0 })
 }
 
-// notify says that there is something new, once. Where the worker has no such
+// notify says that there is something new, once, or with Push what. Where the worker has no such
 // activity the subscriber is none any more: nothing is in the history then, so
 // nothing that is in it, such as a timer, may follow from the error. A worker
 // that has the activity replays it otherwise.
