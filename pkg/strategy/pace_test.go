@@ -309,10 +309,17 @@ func TestReturnIsNotAskedFor(t *testing.T) {
 // A return that a failed task has undone is none: the run goes on being
 // followed.
 func TestReturnThatWasUndone(t *testing.T) {
-	for _, name := range []string{Signal, Push} {
+	for _, tt := range []struct {
+		name string
+		// goesOn is when the run does. It says so, and need not be asked first.
+		goesOn time.Duration
+	}{
+		{Signal, 12 * time.Second}, {Push, 12 * time.Second},
+		{Signal, 50 * time.Second}, {Push, 50 * time.Second},
+	} {
+		name, goesOn := tt.name, tt.goesOn
 		r, _ := newReceiver(t)
 		synctest.Test(t, func(t *testing.T) {
-			const goesOn = 50 * time.Second
 			c := &clockwork{begun: time.Now(), version: func(since time.Duration) int64 {
 				if since < goesOn {
 					return 1
@@ -333,7 +340,7 @@ func TestReturnThatWasUndone(t *testing.T) {
 			if name == Push {
 				s = NewPush(c, r, SubscribeOptions{})
 			}
-			versions, notices := take(t, s, c, goesOn+time.Second)
+			versions, notices := take(t, s, c, goesOn+3*time.Second)
 			if !slices.Equal(versions, []int64{1, 2, 3}) || len(notices) > 0 {
 				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
 			}

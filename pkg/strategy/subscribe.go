@@ -125,8 +125,9 @@ func (f *subscribed) follow() {
 		switch {
 		case !f.failing.IsZero() || f.returned():
 			// A task that failed has not returned, such as one during which
-			// something came for the run: should that stay open, it is queried.
-			f.silent = f.silent || f.returned() && time.Since(f.quiet) >= f.o.check*4/5
+			// something came for the run: should that stay open, or say more, it
+			// is queried.
+			f.silent = f.silent || f.returned() && (time.Since(f.quiet) >= f.o.check*4/5 || f.saysMore())
 			if !f.wait(f.settle.next(false)) {
 				return
 			}
@@ -169,6 +170,16 @@ func (f *subscribed) outgrow() bool {
 // returned says that the run's last state is known: all that is to come is how
 // Temporal closes it.
 func (f *subscribed) returned() bool { return f.last.Returned != "" && f.last.RunID == f.run.id }
+
+// saysMore takes a message of the run, if there is one.
+func (f *subscribed) saysMore() bool {
+	post := f.box.take()
+	if post != nil && post.Data.RunID != f.to {
+		f.box.putBack(post) // the next run's, which is to be found first
+		return false
+	}
+	return post != nil
+}
 
 // checkRun looks at the workflow once. With push, and behind the run's return,
 // it asks Temporal only, but after a silence.
