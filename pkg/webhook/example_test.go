@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,8 +31,10 @@ type inbox struct {
 
 // state is what the inbox keeps of a run.
 type state struct {
-	Started, Version int64
-	Percent          float64
+	// Time is when it was. Several versions of a run may have the same.
+	Time    time.Time
+	Version int64
+	Percent float64
 }
 
 func newInbox(secrets ...string) (*inbox, error) {
@@ -70,7 +73,7 @@ func (b *inbox) take(id, workflowID string, now state) {
 	}
 	b.seen[id] = true
 	last := b.newest[workflowID]
-	if now.Started < last.Started || now.Started == last.Started && now.Version <= last.Version {
+	if cmp.Or(now.Time.Compare(last.Time), cmp.Compare(now.Version, last.Version)) <= 0 {
 		return
 	}
 	b.newest[workflowID] = now // and what else there is to do
@@ -85,9 +88,9 @@ func ExampleKeys_Verify() {
 		log.Fatal(err)
 	}
 	for _, m := range []struct{ id, body string }{
-		{"msg_2", `{"workflow_id":"order-42","data":{"started":1764038079000,"version":2,"percent":50}}`},
-		{"msg_2", `{"workflow_id":"order-42","data":{"started":1764038079000,"version":2,"percent":50}}`},
-		{"msg_1", `{"workflow_id":"order-42","data":{"started":1764038079000,"version":1,"percent":10}}`},
+		{"msg_2", `{"workflow_id":"order-42","data":{"time":"2025-11-25T02:34:41Z","version":2,"percent":50}}`},
+		{"msg_2", `{"workflow_id":"order-42","data":{"time":"2025-11-25T02:34:41Z","version":2,"percent":50}}`},
+		{"msg_1", `{"workflow_id":"order-42","data":{"time":"2025-11-25T02:34:40Z","version":1,"percent":10}}`},
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/runcast", strings.NewReader(m.body))
 		if err := b.keys.Sign(r.Header, m.id, time.Now(), []byte(m.body)); err != nil {

@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,7 +13,8 @@ import (
 )
 
 // The receiver of the example, told by the sender: what is doubled, late or not
-// signed for it changes nothing, whatever comes of it, and a newer run counts.
+// signed for it changes nothing, whatever comes of it, and a newer run counts,
+// also where it says that it began earlier.
 func TestInbox(t *testing.T) {
 	var b *inbox
 	srv := receiver(t, func(w http.ResponseWriter, r *http.Request) { b.ServeHTTP(w, r) })
@@ -25,8 +27,9 @@ func TestInbox(t *testing.T) {
 	}
 	ours := sender(t, webhook.Options{Allow: allow(t, "127.0.0.1")})
 	other := sender(t, webhook.Options{Keys: keys(t, newSecret), Allow: allow(t, "127.0.0.1")})
-	body := func(started, version string) string {
-		return `{"workflow_id":"a","data":{"started":` + started + `,"version":` + version + `}}`
+	at := func(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+	body := func(started, seconds, version int64) string {
+		return fmt.Sprintf(`{"workflow_id":"a","data":{"started":%d,"version":%d,"time":%q}}`, started*1000, version, at(seconds).Format(time.RFC3339))
 	}
 	for _, tt := range []struct {
 		what, id, body string
@@ -35,17 +38,18 @@ func TestInbox(t *testing.T) {
 		want           state
 		took           int
 	}{
-		{"the first", "1", body("100", "1"), ours, 0, state{Started: 100, Version: 1}, 1},
-		{"of somebody else", "2", body("100", "2"), other, 401, state{Started: 100, Version: 1}, 1},
-		{"the same ID, which was refused before", "2", body("100", "2"), ours, 0, state{Started: 100, Version: 2}, 2},
-		{"a double", "2", body("100", "2"), ours, 0, state{Started: 100, Version: 2}, 2},
-		{"a known ID with something else", "2", body("100", "9"), ours, 0, state{Started: 100, Version: 2}, 2},
-		{"the same state to another subscriber", "2b", body("100", "2"), ours, 0, state{Started: 100, Version: 2}, 2},
-		{"one that jumps", "5", body("100", "5"), ours, 0, state{Started: 100, Version: 5}, 3},
-		{"a late letter", "4", body("100", "4"), ours, 0, state{Started: 100, Version: 5}, 3},
-		{"another run", "6", body("200", "1"), ours, 0, state{Started: 200, Version: 1}, 4},
-		{"a late letter of the run before", "7", body("100", "8"), ours, 0, state{Started: 200, Version: 1}, 4},
-		{"no JSON", "8", "{", ours, 400, state{Started: 200, Version: 1}, 4},
+		{"the first", "1", body(100, 100, 1), ours, 0, state{Time: at(100), Version: 1}, 1},
+		{"of somebody else", "2", body(100, 100, 2), other, 401, state{Time: at(100), Version: 1}, 1},
+		{"the same ID, which was refused before", "2", body(100, 100, 2), ours, 0, state{Time: at(100), Version: 2}, 2},
+		{"a double", "2", body(100, 100, 2), ours, 0, state{Time: at(100), Version: 2}, 2},
+		{"a known ID with something else", "2", body(100, 100, 9), ours, 0, state{Time: at(100), Version: 2}, 2},
+		{"the same state to another subscriber", "2b", body(100, 100, 2), ours, 0, state{Time: at(100), Version: 2}, 2},
+		{"one that jumps", "5", body(100, 100, 5), ours, 0, state{Time: at(100), Version: 5}, 3},
+		{"a late letter", "4", body(100, 100, 4), ours, 0, state{Time: at(100), Version: 5}, 3},
+		{"another run", "6", body(200, 200, 1), ours, 0, state{Time: at(200), Version: 1}, 4},
+		{"a late letter of the run before", "7", body(100, 100, 8), ours, 0, state{Time: at(200), Version: 1}, 4},
+		{"no JSON", "8", "{", ours, 400, state{Time: at(200), Version: 1}, 4},
+		{"a run that a reset made of the first", "9", body(101, 300, 6), ours, 0, state{Time: at(300), Version: 6}, 5},
 	} {
 		err := tt.by.Send(t.Context(), webhook.Message{ID: tt.id, URL: srv.URL + "/runcast", Body: []byte(tt.body)})
 		status := 0
@@ -64,7 +68,7 @@ func TestInbox(t *testing.T) {
 		at     time.Time
 		status int
 	}{
-		{body("300", "1"), time.Now().Add(-6 * time.Minute), 401},
+		{body(300, 300, 1), time.Now().Add(-6 * time.Minute), 401},
 		{long, time.Now(), 413},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/runcast", bytes.NewReader([]byte(tt.body)))
@@ -79,7 +83,7 @@ func TestInbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		if res.StatusCode != tt.status || b.took != 4 {
+		if res.StatusCode != tt.status || b.took != 5 {
 			t.Errorf("%d bytes of %v: %s, and it took %d states", len(tt.body), tt.at, res.Status, b.took)
 		}
 	}
