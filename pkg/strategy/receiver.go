@@ -1,6 +1,7 @@
 package strategy
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -186,7 +187,7 @@ type mailbox struct {
 func (b *mailbox) put(post *handlers.Post) {
 	if old := b.newest; old != nil {
 		o, p := &old.Data, &post.Data
-		if o.Started > p.Started || o.Started == p.Started && o.Version > p.Version {
+		if cmp.Or(o.Time.Compare(p.Time), cmp.Compare(o.Version, p.Version)) > 0 {
 			return
 		}
 	}
