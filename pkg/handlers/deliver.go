@@ -282,10 +282,10 @@ func (d *deliveries) finish(ctx workflow.Context) {
 	_ = workflow.Await(ctx, func() bool { return open == 0 })
 }
 
-// notify says that there is something new, once, or with Push what. Where the worker has no such
-// activity the subscriber is none any more: nothing is in the history then, so
-// nothing that is in it, such as a timer, may follow from the error. A worker
-// that has the activity replays it otherwise.
+// notify says once that there is something new, or to who is pushed to, what.
+// Where the worker has no such activity the subscriber is none any more: nothing
+// is in the history then, so nothing that is in it, such as a timer, may follow
+// from the error. A worker that has the activity replays it otherwise.
 func notify(ctx workflow.Context, in Delivery) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: notifyFor,

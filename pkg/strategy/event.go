@@ -7,8 +7,9 @@ import (
 	"github.com/runcast/runcast/pkg/progress"
 )
 
-// stateEvent is how a state is followed: the whole of it, at its position. It is a progress event, so it replaces what came before; Step and
-// Status are of the step that changed last.
+// stateEvent is how a state is followed: the whole of it, at its position. It
+// is a progress event, so it replaces what came before; Step and Status are of
+// the step that changed last.
 func stateEvent(id string, at progress.Position, s *handlers.State) progress.Event {
 	return progress.Event{
 		Epoch: at.Epoch, Seq: at.Seq,
