@@ -9,9 +9,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	commonpb "go.temporal.io/api/common/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/runcast/runcast/internal/choice"
@@ -57,7 +54,8 @@ const noSecrets = "what runs send cannot be verified without a secret; set RUNCA
 
 // strategies returns the service that serves all ways to follow a workflow.
 func (c *Config) strategies(temporal client.Client, o client.Options, receiver *strategy.Receiver, store *redisstore.Store, registry *prometheus.Registry, logger *slog.Logger) (*strategies.Service, error) {
-	ways, names := Ways(temporal, o, receiver)
+	describer := newDescriber(temporal.WorkflowService(), o.Namespace)
+	ways, names := ways(followers(temporal, o, receiver), describer.find)
 	missing := make(map[string]string)
 	if receiver == nil {
 		missing[strategy.Signal], missing[strategy.Push] = noSecrets, noSecrets
@@ -67,7 +65,7 @@ func (c *Config) strategies(temporal client.Client, o client.Options, receiver *
 		return nil, fmt.Errorf("--strategy (RUNCAST_STRATEGY): %w", err)
 	}
 	return strategies.New(strategies.Options{
-		Ways: ways, Missing: missing, Store: store, Rules: rules, TypeOf: typeOf(store, temporal),
+		Ways: ways, Missing: missing, Store: store, Rules: rules, TypeOf: describer.typeOf(store),
 		Config: subscriber.Config{
 			AllowedOrigins: c.AllowedOrigins, MaxViewers: c.MaxViewers, Drain: c.Drain, OpenWait: OpenWait, Linger: c.Linger,
 		},
@@ -84,7 +82,7 @@ const OpenWait = 5 * time.Second
 // options are those of the client. Without a receiver there is no signal and no
 // push.
 func Ways(temporal client.Client, o client.Options, receiver *strategy.Receiver) (list []strategies.Way, names []string) {
-	return ways(followers(temporal, o, receiver), finder(temporal, o.Namespace))
+	return ways(followers(temporal, o, receiver), newDescriber(temporal.WorkflowService(), o.Namespace).find)
 }
 
 // ways makes them of strategies by name. Find is for redis; see
@@ -136,52 +134,4 @@ func translate(err error) error {
 		return follow.Refuse(err)
 	}
 	return err
-}
-
-// redisWait bounds how long Redis is asked for a workflow's type before
-// Temporal is.
-const redisWait = 500 * time.Millisecond
-
-// typeOf returns how a workflow's type is learned: from what was written of
-// it, else by one describe.
-func typeOf(store *redisstore.Store, temporal client.Client) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, id string) (string, error) {
-		redisCtx, cancel := context.WithTimeout(ctx, redisWait)
-		defer cancel()
-		// An error is no answer: Temporal knows better than Redis, anyway.
-		if snap, err := store.Snapshot(redisCtx, id); err == nil && snap.Type != "" {
-			return snap.Type, nil
-		}
-		d, err := temporal.DescribeWorkflowExecution(calledBy(ctx, strategies.Auto), id, "")
-		if err != nil {
-			return "", describeError(id, err)
-		}
-		return d.GetWorkflowExecutionInfo().GetType().GetName(), nil
-	}
-}
-
-// finder returns how it is found out whether there is a workflow: by one
-// describe, which is not tried again. What Temporal has no room for lets the
-// viewer wait.
-func finder(temporal strategy.Temporal, namespace string) func(context.Context, string) error {
-	if namespace == "" {
-		namespace = client.DefaultNamespace
-	}
-	return func(ctx context.Context, id string) error {
-		_, err := temporal.WorkflowService().DescribeWorkflowExecution(calledBy(ctx, strategy.Redis), &workflowservice.DescribeWorkflowExecutionRequest{
-			Namespace: namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: id},
-		})
-		return describeError(id, err)
-	}
-}
-
-func describeError(id string, err error) error {
-	var notFound *serviceerror.NotFound
-	switch {
-	case errors.As(err, &notFound):
-		return fmt.Errorf("workflow %q: %w", id, progress.ErrNotFound)
-	case err != nil:
-		return fmt.Errorf("describe the workflow: %w", err)
-	}
-	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -40,12 +41,17 @@ import (
 type counted struct {
 	mu    sync.Mutex
 	calls map[string]int
+	err   error // the answer to all calls; nil: Temporal's own
 }
 
 func (c *counted) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c.mu.Lock()
 	c.calls[path.Base(method)]++
+	err := c.err
 	c.mu.Unlock()
+	if err != nil {
+		return serviceerror.ToStatus(err).Err()
+	}
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
@@ -55,6 +61,13 @@ func (c *counted) take() map[string]int {
 	taken := maps.Clone(c.calls)
 	clear(c.calls)
 	return taken
+}
+
+// failWith has all calls fail from now on; nil: none.
+func (c *counted) failWith(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
 }
 
 func sum(calls map[string]int) (n int) {

@@ -11,6 +11,7 @@ import (
 	"github.com/runcast/runcast/internal/testenv"
 	"github.com/runcast/runcast/pkg/progress"
 	"github.com/runcast/runcast/pkg/redisstore"
+	"github.com/runcast/runcast/workflows"
 )
 
 // written writes an event of a workflow that Temporal does not know.
@@ -18,7 +19,7 @@ func written(t *testing.T, store *redisstore.Store, id string) {
 	t.Helper()
 	_, err := store.Append(t.Context(), redisstore.Append{
 		WorkflowID: id, Fence: redisstore.Fence{RunID: "r", Chain: "r", RunTime: time.Now()},
-		Events: []progress.Event{{WorkflowID: id, RunID: "r", Chain: "r", Type: progress.TypeLog, Time: time.Now(), Message: "written"}},
+		Events: []progress.Event{{WorkflowID: id, RunID: "r", Chain: "r", WorkflowType: workflows.ProgressiveName, Type: progress.TypeLog, Time: time.Now(), Message: "written"}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package strategies
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -26,6 +27,25 @@ var (
 	errAsking = errors.New("as many workflows are asked for as may be")
 	errBroken = errors.New("the question for the workflow broke off")
 )
+
+// Later is an error of [Options.TypeOf] and [Way.Find] that others would get
+// too: it is kept for After, in which nobody asks for that workflow.
+type Later struct {
+	// After is when it may be asked again; above 0.
+	After time.Duration
+	// Err is the cause; nil where that has been said to another.
+	Err error
+}
+
+func (l *Later) Error() string {
+	if l.Err == nil {
+		return fmt.Sprintf("nobody asks for %v", l.After)
+	}
+	return l.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (l *Later) Unwrap() error { return l.Err }
 
 // answers keeps what was answered of workflows. All who ask for one at once
 // share the answer.
@@ -54,7 +74,7 @@ func newAnswers(ask func(context.Context, string) (string, error), missingAge ti
 }
 
 // of returns the answer for a workflow, within [answerWait]. No failure is kept
-// but that there is no such workflow.
+// but that there is no such workflow, and a [Later], whose cause is told once.
 func (c *answers) of(ctx context.Context, id string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
@@ -76,6 +96,9 @@ func (c *answers) of(ctx context.Context, id string) (string, error) {
 	c.mu.Unlock()
 	select {
 	case <-k.done:
+		if _, ok := errors.AsType[*Later](k.err); ok {
+			return "", &Later{After: max(time.Until(k.until), time.Nanosecond)}
+		}
 		return k.text, k.err
 	case <-ctx.Done():
 		return "", ctx.Err()
@@ -97,11 +120,14 @@ func (c *answers) learn(ctx context.Context, id string, k *answer) {
 		close(k.done)
 	}()
 	k.text, k.err = c.ask(ctx, id)
+	later, refused := errors.AsType[*Later](k.err)
 	switch {
 	case k.err == nil:
 		k.until = time.Now().Add(answerAge)
 	case c.missingAge > 0 && errors.Is(k.err, progress.ErrNotFound):
 		k.until = time.Now().Add(c.missingAge)
+	case refused:
+		k.until = time.Now().Add(later.After)
 	}
 }
 

@@ -100,3 +100,39 @@ func TestTypesAreAskedForWithinABound(t *testing.T) {
 		}
 	})
 }
+
+// A refusal is kept as long as it says, for its workflow alone, and its cause
+// is told once.
+func TestLaterIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("too much to do")
+		asked := 0
+		c := newAnswers(func(_ context.Context, id string) (string, error) {
+			asked++
+			if id == "w" {
+				return "", &Later{After: 5 * time.Second, Err: cause}
+			}
+			return "T", nil
+		}, 0)
+		if _, err := c.of(t.Context(), "w"); !errors.Is(err, cause) {
+			t.Errorf("the first is told %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		for range 3 {
+			_, err := c.of(t.Context(), "w")
+			if later, ok := errors.AsType[*Later](err); !ok || later.After != 3*time.Second || later.Err != nil {
+				t.Errorf("the others are told %#v", err)
+			}
+		}
+		if c.has("w") {
+			t.Error("a refusal is taken for an answer")
+		}
+		if name, err := c.of(t.Context(), "other"); name != "T" || err != nil || asked != 2 {
+			t.Errorf("another workflow: %q, %v, after %d questions", name, err, asked)
+		}
+		time.Sleep(3*time.Second + 1)
+		if _, err := c.of(t.Context(), "w"); !errors.Is(err, cause) || asked != 3 {
+			t.Errorf("after the time it is told %v, after %d questions", err, asked)
+		}
+	})
+}

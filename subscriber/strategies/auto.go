@@ -1,11 +1,14 @@
 package strategies
 
 import (
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -52,7 +55,7 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request) (string, bool) 
 		}
 	}
 	if !known && s.o.Rules.Split(workflowType) {
-		viewer = rand.Text()
+		viewer = crand.Text()
 		http.SetCookie(w, &http.Cookie{
 			Name: viewerCookie, Value: viewer, Path: "/", MaxAge: int(cookieAge.Seconds()),
 			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
@@ -73,10 +76,16 @@ func (s *Service) typeError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody reads an answer
 	}
-	if s.o.Logger != nil {
+	later, refused := errors.AsType[*Later](err)
+	if s.o.Logger != nil && (!refused || later.Err != nil) {
 		s.o.Logger.Warn("a workflow's type cannot be learned", "error", err)
 	}
-	w.Header().Set("Retry-After", "1")
+	after := 1
+	if refused {
+		// Those who are refused together do not all come back together.
+		after = int(math.Ceil(later.After.Seconds())) + rand.IntN(4)
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(after))
 	problem.Write(w, problem.Problem{
 		Status: http.StatusServiceUnavailable,
 		Detail: "The workflow's type cannot be learned now, on which the strategy depends; try again, or name a strategy.",

@@ -42,8 +42,9 @@ type Way struct {
 	Watcher follow.Watcher
 	// Find says whether there is a workflow of which the store has nothing: a
 	// viewer of one for which its error wraps [progress.ErrNotFound] is
-	// refused, any other waits. All who ask at once share one call. Nil: all
-	// wait. It is for a way without a watcher, which refuses by itself.
+	// refused, any other waits. All who ask at once share one call, and a
+	// [Later] is kept. Nil: all wait. It is for a way without a watcher, which
+	// refuses by itself.
 	Find func(ctx context.Context, id string) error
 }
 
@@ -59,8 +60,8 @@ type Options struct {
 	Rules *choice.Rules
 	// TypeOf returns a workflow's type; the error wraps [progress.ErrNotFound]
 	// where there is no such workflow. It is asked once a minute for each
-	// workflow at most, again after a failure, and only where a type has a rule
-	// of its own. Its context has a deadline.
+	// workflow at most, again after a failure that is no [Later], and only where
+	// a type has a rule of its own. Its context has a deadline.
 	TypeOf func(ctx context.Context, id string) (string, error)
 	// Config are the bounds of each way's streams.
 	Config subscriber.Config

@@ -34,7 +34,8 @@ func (s *Service) unknown(w *way) func(context.Context, string) error {
 			return err
 		}
 		// It is not known that there is none.
-		if s.o.Logger != nil && ctx.Err() == nil {
+		later, refused := errors.AsType[*Later](err)
+		if s.o.Logger != nil && ctx.Err() == nil && (!refused || later.Err != nil) {
 			s.o.Logger.Warn("whether there is a workflow cannot be learned; its viewers wait for it", "strategy", w.Name, "error", err)
 		}
 		return nil
