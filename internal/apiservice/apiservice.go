@@ -28,6 +28,7 @@ import (
 	"github.com/runcast/runcast/pkg/reporter"
 	"github.com/runcast/runcast/pkg/twiliohook"
 	"github.com/runcast/runcast/subscriber/follow"
+	"github.com/runcast/runcast/subscriber/strategies"
 	"github.com/runcast/runcast/workflows"
 )
 
@@ -187,6 +188,7 @@ func Serve(ctx context.Context, c Config, env settings.Env, logger *slog.Logger,
 		Wait:           c.ReplyWait,
 		EmailToken:     c.EmailToken,
 		Strategies:     streams.Handler(),
+		StrategyHeader: strategies.Header,
 		DataConverter:  options.DataConverter,
 		MaxBody:        c.MaxBody,
 		Registry:       registry,

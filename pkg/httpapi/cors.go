@@ -9,12 +9,17 @@ import (
 )
 
 // cors lets pages of the allowed origins call. There are no credentials to
-// send along, so none are allowed.
+// send along, so none are allowed. They may read the strategy's header, if
+// there is one.
 //
 // It is no protection against requests that need no preflight: that is
 // [ownPages].
-func cors(origins []string) func(http.Handler) http.Handler {
+func cors(origins []string, strategyHeader string) func(http.Handler) http.Handler {
 	all := slices.Contains(origins, "*")
+	expose := "Location, Retry-After"
+	if strategyHeader != "" {
+		expose += ", " + strategyHeader
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origin := r.Header.Get("Origin")
@@ -27,7 +32,7 @@ func cors(origins []string) func(http.Handler) http.Handler {
 			}
 			h := w.Header()
 			h.Set("Access-Control-Allow-Origin", origin)
-			h.Set("Access-Control-Expose-Headers", "Location, Retry-After, Runcast-Strategy")
+			h.Set("Access-Control-Expose-Headers", expose)
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 				h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
 				h.Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")

@@ -88,6 +88,10 @@ type Options struct {
 	// Strategies answers what is below /v1/strategies, by a path without it; nil:
 	// nothing does.
 	Strategies http.Handler
+	// StrategyHeader is the header by which Strategies' answers name the one of
+	// few that served: pages may read it, and it is a label of the requests. "":
+	// there is none.
+	StrategyHeader string
 	// DataConverter is the client's, for what schedules hold; nil is Temporal's
 	// default.
 	DataConverter converter.DataConverter
@@ -152,7 +156,7 @@ func New(o Options) (http.Handler, error) {
 	o.UI = strings.TrimSuffix(o.UI, "/")
 	a := &api{Options: o, known: slices.Sorted(maps.Keys(o.Types)), waiting: make(chan struct{}, o.MaxWaiting)}
 	var err error
-	if a.metrics, err = newMetrics(o.Registry); err != nil {
+	if a.metrics, err = newMetrics(o.Registry, o.StrategyHeader); err != nil {
 		return nil, err
 	}
 	guard, err := ownPages(o.AllowedOrigins)
@@ -164,7 +168,7 @@ func New(o Options) (http.Handler, error) {
 
 func (a *api) routes(guard func(http.Handler) http.Handler) http.Handler {
 	r := chi.NewRouter()
-	r.Use(a.metrics.observe, cors(a.AllowedOrigins), guard)
+	r.Use(a.metrics.observe, cors(a.AllowedOrigins, a.StrategyHeader), guard)
 	r.NotFound(problem.NotFound)
 	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
 		problem.MethodNotAllowed(w, req, allowed(r, req)...)

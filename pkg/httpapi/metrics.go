@@ -11,6 +11,9 @@ import (
 )
 
 type metrics struct {
+	// strategyHeader is that of the options.
+	strategyHeader string
+
 	requests *prometheus.HistogramVec
 	started  *prometheus.CounterVec
 	refused  *prometheus.CounterVec
@@ -18,12 +21,14 @@ type metrics struct {
 	replies  *prometheus.CounterVec
 }
 
-func newMetrics(registry prometheus.Registerer) (*metrics, error) {
+func newMetrics(registry prometheus.Registerer, strategyHeader string) (*metrics, error) {
 	m := &metrics{
+		strategyHeader: strategyHeader,
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "runcast_api_request_seconds", Help: "How long requests took.",
+			Name:    "runcast_api_request_seconds",
+			Help:    "How long requests took, a stream until its end; strategy is the one that served, empty for what none did.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"route", "method", "status"}),
+		}, []string{"route", "method", "status", "strategy"}),
 		started: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runcast_api_workflow_starts_total", Help: "Starts by workflow type and result: ok, taken or failed.",
 		}, []string{"type", "result"}),
@@ -56,7 +61,13 @@ func (m *metrics) observe(next http.Handler) http.Handler {
 		if route == "" {
 			route = "none"
 		}
-		m.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(max(ww.Status(), http.StatusOK))).
+		// What the answer says, not the path: that may have any word, and for auto
+		// it is the arm that counts.
+		strategy := ""
+		if m.strategyHeader != "" {
+			strategy = ww.Header().Get(m.strategyHeader)
+		}
+		m.requests.WithLabelValues(route, method(r.Method), strconv.Itoa(max(ww.Status(), http.StatusOK)), strategy).
 			Observe(time.Since(begin).Seconds())
 	})
 }
