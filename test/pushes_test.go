@@ -94,6 +94,7 @@ func TestDevPushesAndServesStrategies(t *testing.T) {
 		"type": "ProgressiveWorkflow", "id": "pushes", "input": map[string]any{"steps": 1, "step_ms": 50}, "push": []string{hook},
 	})
 	t.Run("strategies", func(t *testing.T) { watchEach(t, dev, binary, env) })
+	t.Run("dashboards", func(t *testing.T) { checkDashboards(t, dev) })
 	t.Run("dead letters", func(t *testing.T) {
 		var listed string
 		within(t, 30*time.Second, "a dead letter", func(context.Context) (err error) {

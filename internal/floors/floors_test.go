@@ -200,7 +200,7 @@ func TestHeavyModulesAreElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, heavy := range []string{"go.temporal.io/server", "github.com/temporalio/ui-server", "github.com/chromedp/", "github.com/compose-spec/"} {
+	for _, heavy := range []string{"go.temporal.io/server", "github.com/temporalio/ui-server", "github.com/chromedp/", "github.com/compose-spec/", "github.com/prometheus/prometheus "} {
 		if bytes.Contains(text, []byte(heavy)) {
 			t.Errorf("the root go.mod names %s; it belongs to cmd/dev or test", heavy)
 		}
