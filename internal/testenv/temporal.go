@@ -33,13 +33,18 @@ func Temporal(t testing.TB) client.Client {
 	return TemporalWith(t, client.Options{})
 }
 
-// TemporalWith is like Temporal, with options for the client. A HostPort among
-// them is that of another server, such as a [TemporalServer].
+// TemporalWith is like Temporal, with options for the client but for where the
+// server is.
 func TemporalWith(t testing.TB, o client.Options) client.Client {
 	t.Helper()
-	if o.HostPort == "" {
-		o.HostPort = TemporalAddress(t)
-	}
+	return TemporalAt(t, TemporalAddress(t), o)
+}
+
+// TemporalAt is like TemporalWith, of another server, such as a
+// [TemporalServer].
+func TemporalAt(t testing.TB, addr string, o client.Options) client.Client {
+	t.Helper()
+	o.HostPort = addr
 	if o.Logger == nil {
 		o.Logger = sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	}

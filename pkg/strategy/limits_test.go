@@ -107,7 +107,7 @@ func followed(w *world, viewers int, enough func() bool) {
 // newNamespace makes one, which has limits of its own.
 func newNamespace(t *testing.T, addr, name string) string {
 	t.Helper()
-	c := testenv.TemporalWith(t, client.Options{HostPort: addr, Logger: quiet()})
+	c := testenv.TemporalAt(t, addr, client.Options{Logger: quiet()})
 	_, err := c.WorkflowService().RegisterNamespace(t.Context(), &workflowservice.RegisterNamespaceRequest{
 		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
 	})

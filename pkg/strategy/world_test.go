@@ -48,18 +48,18 @@ type world struct {
 
 func newWorld(t *testing.T, a arm) *world {
 	t.Helper()
-	return newWorldOn(t, a, "", "default")
+	return newWorldOn(t, a, testenv.TemporalAddress(t), "default")
 }
 
-// newWorldOn makes one on the Temporal server at addr, where "" is the shared
-// one, in a namespace, which the arm has to call.
+// newWorldOn makes one on the Temporal server at addr, in a namespace, which
+// the arm has to call.
 func newWorldOn(t *testing.T, a arm, addr, namespace string) *world {
 	t.Helper()
 	w := &world{t: t, arm: a, namespace: namespace, queue: "queue-" + testenv.Prefix(t), calls: &callCounter{}}
-	o := client.Options{HostPort: addr, Namespace: namespace, Logger: quiet()}
-	w.client = testenv.TemporalWith(t, o)
+	o := client.Options{Namespace: namespace, Logger: quiet()}
+	w.client = testenv.TemporalAt(t, addr, o)
 	o.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(w.calls.intercept)}
-	w.theirs = testenv.TemporalWith(t, o)
+	w.theirs = testenv.TemporalAt(t, addr, o)
 	w.calls.reset() // connecting is not the strategy's
 	if a.redis {
 		store, err := redisstore.Open(t.Context(), testenv.Redis(t).URL(), redisstore.Options{Prefix: testenv.Prefix(t)})
