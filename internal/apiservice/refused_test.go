@@ -33,14 +33,10 @@ func TestAutoLeavesTemporalAlone(t *testing.T) {
 			s.calls.take()
 			s.calls.failWith(refusal)
 			later := func(path string) {
-				began := time.Now()
 				res := s.get(t, path)
 				after, err := strconv.Atoi(res.Header.Get("Retry-After"))
 				if res.StatusCode != http.StatusServiceUnavailable || err != nil || after < 1 || after > 9 {
 					t.Errorf("%s: %s, Retry-After %q", path, res.Status, res.Header.Get("Retry-After"))
-				}
-				if took := time.Since(began); took > 2*time.Second {
-					t.Errorf("%s: refused after %v", path, took)
 				}
 			}
 			stream := func(name, id string) string { return "/v1/strategies/" + name + "/workflows/" + id + "/stream" }

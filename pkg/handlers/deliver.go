@@ -100,6 +100,9 @@ type recipient struct {
 // is not kept for it.
 func (r *recipient) watches() bool { return r.Transient || !r.Push }
 
+// keeps reports the opposite.
+func (r *recipient) keeps() bool { return !r.watches() }
+
 // keep has the URLs of the memo pushed to. One that cannot be read is none:
 // the run goes on.
 func (d *deliveries) keep(ctx workflow.Context) {
@@ -234,49 +237,57 @@ func (d *deliveries) deliver(ctx workflow.Context, r *recipient) {
 	}
 }
 
-// finish tells everybody the last state, once what is under way is over. Who
-// only watches is told within the task in which the run returns: a signal that
-// comes meanwhile makes Temporal refuse the end, and finds the function as it
-// was, as it would with nobody there. In a later task nobody would take it.
+// finish tells everybody the last state. Who only watches is told within the
+// task in which the run returns: a signal that comes meanwhile makes Temporal
+// refuse the end, and finds the function as it was, as it would with nobody
+// there. In a later task nobody would take it. The others are told once what is
+// under way for them is over.
 func (d *deliveries) finish(ctx workflow.Context) {
 	d.closing = true
+	d.stop((*recipient).watches)                                                 // what comes now is newer
+	_ = workflow.Await(ctx, func() bool { return d.idle((*recipient).watches) }) // the context is not canceled
+	told := d.h.state.Version
+	d.tell(ctx, (*recipient).watches, notify)
+	if !d.idle((*recipient).keeps) {
+		ok, err := workflow.AwaitWithTimeout(ctx, finishWait, func() bool { return d.idle((*recipient).keeps) })
+		if err != nil || !ok {
+			d.stop((*recipient).keeps)
+			_ = workflow.Await(ctx, func() bool { return d.idle((*recipient).keeps) })
+		}
+	}
+	// What becomes of it is the activity's to count.
+	d.tell(ctx, (*recipient).keeps, func(ctx workflow.Context, in Delivery) error { return push(ctx, in, final) })
+	if d.h.state.Version > told { // what goes on in the background may change it
+		d.tell(ctx, (*recipient).watches, notify)
+	}
+}
+
+// stop ends what is under way for some.
+func (d *deliveries) stop(whom func(*recipient) bool) {
 	for _, r := range d.to {
-		if r.cancel != nil && r.watches() {
-			r.cancel() // what comes now is newer
+		if r.cancel != nil && whom(r) {
+			r.cancel()
 		}
 	}
-	idle := func() bool {
-		for _, r := range d.to {
-			if r.cancel != nil {
-				return false
-			}
-		}
-		return true
-	}
-	if !idle() {
-		if ok, err := workflow.AwaitWithTimeout(ctx, finishWait, idle); err != nil || !ok {
-			for _, r := range d.to {
-				if r.cancel != nil {
-					r.cancel()
-				}
-			}
-			_ = workflow.Await(ctx, idle) // the context is not canceled
-		}
-	}
+}
+
+// idle reports whether nothing is under way for some.
+func (d *deliveries) idle(whom func(*recipient) bool) bool {
+	return !slices.ContainsFunc(d.to, func(r *recipient) bool { return r.cancel != nil && whom(r) })
+}
+
+// tell tells some the state as it is, each once, and waits for it.
+func (d *deliveries) tell(ctx workflow.Context, whom func(*recipient) bool, by func(workflow.Context, Delivery) error) {
 	open := 0
 	for _, r := range d.to {
-		if !d.wanted(ctx, r) {
+		if !whom(r) || !d.wanted(ctx, r) {
 			continue
 		}
 		open++
+		in := Delivery{Subscription: r.Subscription, State: d.h.state}
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { open-- }()
-			in := Delivery{Subscription: r.Subscription, State: d.h.state}
-			if !r.watches() {
-				_ = push(ctx, in, final) // what becomes of it is the activity's to count
-			} else {
-				_ = notify(ctx, in)
-			}
+			_ = by(ctx, in)
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return open == 0 })

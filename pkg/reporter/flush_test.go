@@ -41,11 +41,16 @@ func TestFlushTellsOfWhatFailedBefore(t *testing.T) {
 func TestFlushTellsOfWhatDidNotFit(t *testing.T) {
 	store := &recorder{}
 	reporting(t, store, func(t *testing.T, r *Reporter, a *ActivityReporter) {
+		written := make(chan struct{})
+		store.answer = func(context.Context, redisstore.Append) error { <-written; return nil }
+		a.Log("the line that is being written")
+		synctest.Wait()
 		for range 5 {
 			a.Log("line")
 		}
+		close(written)
 		if err := a.Flush(t.Context()); err == nil {
-			t.Error("a flush says that all was written; two lines were not")
+			t.Error("a flush says that all was written; some lines did not fit")
 		}
 	}, WithBuffer(3, 1<<20))
 }

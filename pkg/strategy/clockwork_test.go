@@ -32,6 +32,8 @@ type clockwork struct {
 	version func(since time.Duration) int64
 	// events is the length of the history after the given time; nil: 3.
 	events func(since time.Duration) int64
+	// closed says that the run has completed; nil: it is open.
+	closed func(since time.Duration) bool
 	// describing fails describes, querying hangs queries, while they say so.
 	describing func(since time.Duration) error
 	querying   func(since time.Duration) bool
@@ -67,10 +69,14 @@ func (c *clockwork) DescribeWorkflowExecution(context.Context, *workflowservice.
 	if c.events != nil {
 		events = c.events(since)
 	}
+	status := enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	if c.closed != nil && c.closed(since) {
+		status = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+	}
 	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
 		HistoryLength: events,
 		Execution:     &commonpb.WorkflowExecution{WorkflowId: "wf", RunId: "run"}, FirstRunId: "run",
-		Type: &commonpb.WorkflowType{Name: "Bake"}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+		Type: &commonpb.WorkflowType{Name: "Bake"}, Status: status,
 		StartTime: timestamppb.New(c.begun),
 	}}, nil
 }

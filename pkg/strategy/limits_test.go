@@ -41,10 +41,10 @@ var hurried = []struct {
 	{2, arm{name: strategy.Update, make: func(w *world) strategy.Strategy {
 		return strategy.NewUpdate(w.theirs, strategy.UpdateOptions{CallOptions: in(w)})
 	}}},
-	{2, arm{name: strategy.Signal, register: deliver, make: func(w *world) strategy.Strategy {
+	{4, arm{name: strategy.Signal, register: deliver, make: func(w *world) strategy.Strategy {
 		return strategy.NewSignal(w.theirs, receiver(w), strategy.SubscribeOptions{CallOptions: in(w), FirstWait: within})
 	}}},
-	{2, arm{name: strategy.Push, register: deliver, make: func(w *world) strategy.Strategy {
+	{4, arm{name: strategy.Push, register: deliver, make: func(w *world) strategy.Strategy {
 		return strategy.NewPush(w.theirs, receiver(w), strategy.SubscribeOptions{CallOptions: in(w), FirstWait: within})
 	}}},
 }

@@ -340,8 +340,44 @@ func TestReturnThatWasUndone(t *testing.T) {
 			if name == Push {
 				s = NewPush(c, r, SubscribeOptions{})
 			}
-			versions, notices := take(t, s, c, goesOn+3*time.Second)
+			versions, notices := take(t, s, c, goesOn+10*time.Second)
 			if !slices.Equal(versions, []int64{1, 2, 3}) || len(notices) > 0 {
+				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
+			}
+		})
+	}
+}
+
+// What a run says of its end just before it closes is the end, and not what it
+// said in a task that failed.
+func TestEndBehindAReturnThatWasUndone(t *testing.T) {
+	for _, name := range []string{Signal, Push} {
+		r, _ := newReceiver(t)
+		synctest.Test(t, func(t *testing.T) {
+			const undone, ends = 10 * time.Second, 10*time.Second + 50*time.Millisecond
+			closed := func(since time.Duration) bool { return since >= ends }
+			c := &clockwork{begun: time.Now(), closed: closed, version: func(since time.Duration) int64 {
+				if closed(since) {
+					return 4
+				}
+				return 1
+			}}
+			c.subscribed = func(s handlers.Subscription) {
+				tell := func(version int64, returned progress.Status) {
+					r.dispatch(fmt.Sprint(s.ID, version), &handlers.Post{Subscriber: s.ID, Data: handlers.State{
+						Started: c.begun.UnixMilli(), Version: version, RunID: "run", Chain: "run", Returned: returned,
+					}})
+				}
+				tell(1, "")
+				time.AfterFunc(undone, func() { tell(2, progress.StatusCompleted) })
+				time.AfterFunc(ends, func() { tell(4, progress.StatusCompleted) })
+			}
+			s := NewSignal(c, r, SubscribeOptions{})
+			if name == Push {
+				s = NewPush(c, r, SubscribeOptions{})
+			}
+			versions, notices := take(t, s, c, time.Minute)
+			if !slices.Equal(versions, []int64{1, 2, 4, 5}) || len(notices) > 0 {
 				t.Errorf("%s: versions %v, notices %v", name, versions, notices)
 			}
 		})

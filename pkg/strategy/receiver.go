@@ -207,6 +207,13 @@ func (b *mailbox) take() *handlers.Post {
 	return post
 }
 
+// peek returns it and leaves it there.
+func (b *mailbox) peek() *handlers.Post {
+	b.receiver.mu.Lock()
+	defer b.receiver.mu.Unlock()
+	return b.newest
+}
+
 // putBack leaves a message for later, unless there is a newer one.
 func (b *mailbox) putBack(post *handlers.Post) {
 	b.receiver.mu.Lock()
@@ -217,11 +224,7 @@ func (b *mailbox) putBack(post *handlers.Post) {
 }
 
 // full reports whether there is a message.
-func (b *mailbox) full() bool {
-	b.receiver.mu.Lock()
-	defer b.receiver.mu.Unlock()
-	return b.newest != nil
-}
+func (b *mailbox) full() bool { return b.peek() != nil }
 
 func (b *mailbox) close() {
 	b.receiver.mu.Lock()

@@ -84,6 +84,7 @@ func newSubscribing(t Temporal, r *Receiver, o SubscribeOptions, push bool) *Sub
 func (s *Subscribing) Watch(ctx context.Context, workflowID string, after progress.Position) iter.Seq2[progress.Event, error] {
 	return watchEach(ctx, s.calls, workflowID, after, func(w *watch) {
 		f := &subscribed{o: s, watch: w, box: s.receiver.open(), settle: settlePace}
+		w.since = f.saidSince
 		defer f.box.close()
 		defer f.unsubscribe()
 		f.follow()
@@ -127,7 +128,7 @@ func (f *subscribed) follow() {
 			// A task that failed has not returned, such as one during which
 			// something came for the run: should that stay open, or say more, it
 			// is queried.
-			f.silent = f.silent || f.returned() && (time.Since(f.quiet) >= f.o.check*4/5 || f.saysMore())
+			f.silent = f.silent || f.returned() && (time.Since(f.quiet) >= f.o.check*4/5 || f.said() != nil)
 			if !f.wait(f.settle.next(false)) {
 				return
 			}
@@ -171,14 +172,29 @@ func (f *subscribed) outgrow() bool {
 // Temporal closes it.
 func (f *subscribed) returned() bool { return f.last.Returned != "" && f.last.RunID == f.run.id }
 
-// saysMore takes a message of the run, if there is one.
-func (f *subscribed) saysMore() bool {
-	post := f.box.take()
-	if post != nil && post.Data.RunID != f.to {
-		f.box.putBack(post) // the next run's, which is to be found first
-		return false
+// said returns a message of the run that was not taken and is newer than its
+// last state; nil: there is none.
+func (f *subscribed) said() *handlers.Post {
+	post := f.box.peek()
+	if post == nil || post.Data.RunID != f.last.RunID {
+		return nil
 	}
-	return post != nil
+	if post.Data.Version <= f.last.Version && !post.Data.Time.After(f.last.Time) {
+		return nil
+	}
+	return post
+}
+
+// saidSince is said for the end of the run.
+func (f *subscribed) saidSince() (s *handlers.State, ok bool) {
+	post := f.said()
+	if post == nil {
+		return nil, false
+	}
+	if f.o.push {
+		s = &post.Data
+	}
+	return s, true
 }
 
 // checkRun looks at the workflow once. With push, and behind the run's return,
@@ -343,9 +359,10 @@ func (f *subscribed) message(post *handlers.Post) (more, look bool) {
 	s := post.Data
 	if !f.o.push {
 		switch {
-		case s.Returned != "" && f.last.RunID == s.RunID && f.last.Version+1 == s.Version:
+		case s.Returned != "" && f.last.RunID == s.RunID && f.last.Version+1 == s.Version && f.last.Returned == "":
 			// That it returns is all that is new. A query would have a worker
-			// read the whole history of a run that has closed.
+			// read the whole history of a run that has closed. Behind a return
+			// that was undone, there is no telling what is new.
 			last := f.last
 			last.Version, last.Time, last.Returned = s.Version, s.Time, s.Returned
 			_, more = f.state(last)

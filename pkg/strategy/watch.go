@@ -34,6 +34,8 @@ type watch struct {
 	// lesser is the notice that another strategy goes on, while it does for
 	// this run.
 	lesser *Notice
+	// since is what saidSince returns; nil: nobody says anything.
+	since func() (s *handlers.State, ok bool)
 	// refused is the outage of the one call by which changes come: it may be
 	// refused while the others are answered.
 	refused outage
@@ -165,7 +167,14 @@ func (w *watch) close(r run) bool {
 	if late {
 		text = w.reason(&r)
 	}
-	if w.last.RunID != r.id || w.last.Returned == "" {
+	// What was said of a return that a failed task has undone is not the last.
+	said, later := w.saidSince()
+	switch {
+	case later && said != nil && said.Returned != "":
+		if !w.lastState(*said) {
+			return false
+		}
+	case later || w.last.RunID != r.id || w.last.Returned == "":
 		var s handlers.State
 		err := w.lastly(func() (err error) { s, err = w.calls.query(w.ctx, w.id, &r); return err })
 		switch {
@@ -208,6 +217,15 @@ func (w *watch) reason(r *run) string {
 		return ""
 	}
 	return end.Message
+}
+
+// saidSince returns what was said of the run behind its last state and not
+// taken, where anybody says anything; nil: only that there is something.
+func (w *watch) saidSince() (s *handlers.State, ok bool) {
+	if w.since == nil {
+		return nil, false
+	}
+	return w.since()
 }
 
 // lastTries is how often a call is made without which the end lacks something:
