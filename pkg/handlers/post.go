@@ -72,9 +72,10 @@ const (
 
 // MessageID returns the ID of the webhook that tells a subscriber of a state,
 // at one URL: the same whenever it is sent, be it by a retry, a replay of the
-// history, or from the dead letters.
+// history, or from the dead letters. A task that failed may have counted
+// otherwise than the one in its place, so the state's time is in it.
 func (d *Delivery) MessageID() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%q\x00%q\x00%d\x00%s\x00%t\x00%t",
-		d.State.RunID, d.Subscription.ID, d.Subscription.URL, d.State.Version, d.State.Returned, d.Subscription.Push, d.Last))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%q\x00%q\x00%d\x00%d\x00%s\x00%t\x00%t",
+		d.State.RunID, d.Subscription.ID, d.Subscription.URL, d.State.Version, d.State.Time.UnixNano(), d.State.Returned, d.Subscription.Push, d.Last))
 	return "msg_" + hex.EncodeToString(sum[:16])
 }

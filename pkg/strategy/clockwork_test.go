@@ -30,6 +30,8 @@ type clockwork struct {
 	begun time.Time
 	// version is that of the state after the given time.
 	version func(since time.Duration) int64
+	// changed is when the state has changed last.
+	changed time.Time
 	// events is the length of the history after the given time; nil: 3.
 	events func(since time.Duration) int64
 	// closed says that the run has completed; nil: it is open.
@@ -105,7 +107,7 @@ func (c *clockwork) QueryWorkflow(ctx context.Context, r *workflowservice.QueryW
 // state is what the run answers after the given time.
 func (c *clockwork) state(since time.Duration) (*commonpb.Payloads, error) {
 	return converter.GetDefaultDataConverter().ToPayloads(handlers.State{
-		Started: c.begun.UnixMilli(), Version: c.version(since), RunID: "run", Chain: "run", Type: "Bake",
+		Started: c.begun.UnixMilli(), Version: c.version(since), Time: c.changed, RunID: "run", Chain: "run", Type: "Bake",
 	})
 }
 

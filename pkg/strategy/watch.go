@@ -21,8 +21,9 @@ type watch struct {
 	yield func(progress.Event, error) bool
 
 	// at is the position of the newest state that was yielded, or that the
-	// caller has.
-	at progress.Position
+	// caller has; shown says that one was yielded.
+	at    progress.Position
+	shown bool
 	// last is the newest state that was read, zero before the first.
 	last handlers.State
 	// run is what Temporal said last of the workflow, zero before the first.
@@ -141,7 +142,7 @@ func (w *watch) state(s handlers.State) (newer, more bool) {
 	if known {
 		return false, true
 	}
-	w.at = at
+	w.at, w.shown = at, true
 	return true, w.yield(stateEvent(w.id, at, &s), nil)
 }
 
@@ -196,8 +197,11 @@ func (w *watch) close(r run) bool {
 		// Nothing of this run is known.
 		at = progress.Position{Epoch: max(r.started.UnixMilli(), 1), Seq: 1}
 	}
-	if w.at == at {
+	if w.at == at && !w.shown {
 		return false // the caller has the end
+	}
+	if w.shown && w.at.Epoch == at.Epoch && w.at.Seq >= at.Seq {
+		at.Seq = w.at.Seq + 1 // a task that failed had counted further
 	}
 	if !late {
 		text = w.reason(&r)
@@ -245,9 +249,16 @@ func (w *watch) lastly(call func() error) error {
 
 // lastState takes the state of a run that has closed.
 func (w *watch) lastState(s handlers.State) bool {
-	if at := w.place(&s); at.Epoch == w.at.Epoch && at.Seq+1 == w.at.Seq {
+	at := w.place(&s)
+	switch {
+	case !w.shown && at.Epoch == w.at.Epoch && at.Seq+1 == w.at.Seq:
 		w.last = s // the caller has the end
 		return true
+	case w.shown && at.Epoch == w.at.Epoch && at.Seq <= w.at.Seq && s.Time.After(w.last.Time):
+		// What the caller has was said in a task that failed, and had counted
+		// as far, or further.
+		w.last, w.at.Seq = s, w.at.Seq+1
+		return w.yield(stateEvent(w.id, w.at, &s), nil)
 	}
 	_, more := w.state(s)
 	return more
