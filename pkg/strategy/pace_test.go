@@ -356,10 +356,11 @@ func TestEndBehindAReturnThatWasUndone(t *testing.T) {
 		name         string
 		undone, last int64 // versions
 		want         []int64
+		same         bool // but for when it was said
 	}{
-		{Signal, 2, 4, []int64{1, 2, 4, 5}}, {Push, 2, 4, []int64{1, 2, 4, 5}},
-		{Signal, 2, 2, []int64{1, 2, 3, 4}}, {Push, 2, 2, []int64{1, 2, 3, 4}},
-		{Push, 4, 3, []int64{1, 4, 5, 6}},
+		{Signal, 2, 4, []int64{1, 2, 4, 5}, false}, {Push, 2, 4, []int64{1, 2, 4, 5}, false},
+		{Signal, 2, 2, []int64{1, 2, 3, 4}, false}, {Push, 2, 2, []int64{1, 2, 3, 4}, false},
+		{Push, 4, 3, []int64{1, 4, 5, 6}, false}, {Push, 2, 2, []int64{1, 2, 3}, true},
 	} {
 		r, _ := newReceiver(t)
 		synctest.Test(t, func(t *testing.T) {
@@ -377,6 +378,9 @@ func TestEndBehindAReturnThatWasUndone(t *testing.T) {
 					p := &handlers.Post{Subscriber: s.ID, Data: handlers.State{
 						Started: c.begun.UnixMilli(), Version: version, Time: c.changed, RunID: "run", Chain: "run", Returned: returned,
 					}}
+					if !tt.same {
+						p.Data.Message = c.changed.String()
+					}
 					r.dispatch(fmt.Sprint(s.ID, version, c.changed), p)
 				}
 				tell(1, "")

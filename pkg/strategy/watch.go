@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/runcast/runcast/internal/closeevent"
@@ -254,7 +255,7 @@ func (w *watch) lastState(s handlers.State) bool {
 	case !w.shown && at.Epoch == w.at.Epoch && at.Seq+1 == w.at.Seq:
 		w.last = s // the caller has the end
 		return true
-	case w.shown && at.Epoch == w.at.Epoch && at.Seq <= w.at.Seq && s.Time.After(w.last.Time):
+	case w.shown && at.Epoch == w.at.Epoch && at.Seq <= w.at.Seq && s.Time.After(w.last.Time) && !alike(s, w.last):
 		// What the caller has was said in a task that failed, and had counted
 		// as far, or further.
 		w.last, w.at.Seq = s, w.at.Seq+1
@@ -262,6 +263,12 @@ func (w *watch) lastState(s handlers.State) bool {
 	}
 	_, more := w.state(s)
 	return more
+}
+
+// alike reports whether two states are the same but for when that was.
+func alike(a, b handlers.State) bool {
+	a.Time = b.Time
+	return reflect.DeepEqual(a, b)
 }
 
 // hopsMax bounds how many successors of a run are followed.
