@@ -229,15 +229,24 @@ func (s *RedisServer) isOurs(info string) bool {
 	return false
 }
 
-// FreePort returns a loopback port that was free a moment ago.
+// FreePort returns a loopback port that was free a moment ago, each once.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close() // another is to listen there
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
+			return port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
+
+// givenPorts are those that FreePort has returned: the system gives out anew
+// what nobody listens on yet.
+var givenPorts sync.Map
 
 // eventually calls f until it succeeds, for as long as a server may take.
 func eventually(f func(context.Context) error) error {
