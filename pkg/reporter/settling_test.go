@@ -75,9 +75,7 @@ func TestEndsWhileRedisIsAway(t *testing.T) {
 			t.Errorf("the step has not ended:\n%s", list(events))
 		}
 	}
-	// All reports are there. A busy machine may have Temporal give a task out
-	// twice, and what the first execution still writes is refused then.
-	if s := rep.Stats(); s.Lost != 0 || s.Refused > n {
+	if s := rep.Stats(); s.Lost != 0 || s.Refused != 0 {
 		t.Errorf("stats = %+v", s)
 	}
 }
