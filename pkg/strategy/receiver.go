@@ -182,8 +182,8 @@ type mailbox struct {
 	newest *handlers.Post
 }
 
-// put takes a message unless a newer one is there, of the same run or of a
-// later one.
+// put takes a message unless one is there whose state is newer by its time, or
+// where that is the same by its version, of whatever run.
 func (b *mailbox) put(post *handlers.Post) {
 	if old := b.newest; old != nil {
 		o, p := &old.Data, &post.Data
